@@ -1,0 +1,1 @@
+"""A page or a query in, vectors out."""

@@ -1,0 +1,1 @@
+"""A path in, page contents out."""

@@ -1,0 +1,395 @@
+"""`Library`: opens the rooms and hands their members to the two paths."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pagelens.errors import UsageError
+from pagelens.evidence import passages
+from pagelens.hits import Hit, Hits
+from pagelens.indexing import Failure, Ingest, Progress, Report, remove_document
+from pagelens.ingest import ocr
+from pagelens.ingest.pool import ReaderPool
+from pagelens.ingest.reading import ReadSettings
+from pagelens.ingest.sources import find
+from pagelens.profiles import PROFILES, Profile, choose
+from pagelens.records import PageText, Query
+from pagelens.searching import Candidate, Searcher
+from pagelens.store.client import EdgeStore
+from pagelens.store.pages import PageFiles
+from pagelens.store.plan import Point, Schema, VectorSpec, Where
+from pagelens.store.points import FIELDS, FORMAT, files_of, page_of, point_id
+from pagelens.words import idf, terms
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from pagelens.encoders.sparse import Bm25Encoder
+    from pagelens.encoders.text import TextEncoder
+
+DEFAULT = "library.pagelens"
+_SETTINGS = point_id("library")
+
+
+class Library:
+    """A folder that holds the pages of many files and answers questions about them.
+
+    Args:
+        folder: Made when missing. Default: `$PAGELENS_LIBRARY`, else `./library.pagelens`.
+        profile: `"auto"`, or a name of `profiles.PROFILES`.
+        models: Folder with a folder a model, looked into first; default `$PAGELENS_MODELS`.
+
+    Raises:
+        UsageError: the folder is a library of another format, or no library.
+        LibraryBusy: a process that does not answer holds it.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] | None = None, profile: str = "auto", models: Path | None = None
+    ) -> None:
+        self.folder = Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT).resolve()
+        self._wanted, self._models = profile, models
+        if profile != "auto":
+            choose(profile, models)  # a wrong name is said before anything is made
+        _check_format(self.folder)
+        self._store = EdgeStore(self.folder)
+        self._files = PageFiles(str(self.folder / "pages"))
+        if self._is_new:
+            self._declare([])
+        else:
+            self._declare(list(self._settings["signatures"]))
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the library; the last one to leave ends its worker."""
+        self._store.close()
+
+    # ingest
+
+    def ingest(
+        self,
+        *paths: str | os.PathLike[str],
+        languages: Sequence[str] | None = None,
+        ocr_engine: ocr.OcrEngine | None = None,
+        readers: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Report:
+        """Read files and folders; what is there already is not read again.
+
+        Args:
+            paths: Files or folders.
+            languages: Of the pages, ISO 639-2 as tesseract has them; default: as the library has, or `eng`.
+            ocr_engine: Default: tesseract if it is installed, else rapidocr.
+            readers: Processes that read; default: one a core.
+            progress: Called after every page.
+            say: Told what was chosen and why, in a line.
+
+        Raises:
+            UsageError: a path does not exist.
+            Missing: no OCR engine, a language of it, or the profile's model is not there.
+            OSError: the disk is full; run it again after freeing space.
+        """
+        sources = list(find([Path(path) for path in paths]))
+        spoken = tuple(languages or self._settings.get("languages") or ("eng",))
+        engine = ocr.choose(ocr_engine, spoken)
+        profile, why = self._choose()
+        say(f"{why}; OCR by {ocr.version(engine)}, {'+'.join(spoken)}")
+        settings = ReadSettings(ocr=engine, languages=spoken)
+        sparse = _sparse(spoken)
+        text = self._load_text(profile) if profile.text_model else None
+        signatures = settings.signatures() | {"bm25": sparse.signature}
+        if text:
+            signatures["text"] = text.signature
+        self._save(signatures=signatures, languages=list(spoken), profile=profile.name)
+        self._declare(list(signatures))
+        run = Ingest(self._store, self._files, sparse, text, signatures, self._root_of, progress)
+        with ReaderPool(settings, readers or os.cpu_count() or 1) as pool:
+            return run.run(sources, pool)
+
+    def remove(self, *wanted: str | os.PathLike[str]) -> list[str]:
+        """Take documents out, by `doc_id` or by a path they were seen under; their doc_ids."""
+        names = {str(each) for each in wanted} | {str(Path(each).resolve()) for each in wanted}
+        gone = [
+            point.payload["doc_id"]
+            for point in self._documents()
+            if point.payload["doc_id"] in names or names & set(self._paths(point))
+        ]
+        for doc_id in gone:
+            remove_document(self._store, self._files, doc_id)
+        if gone:
+            self._store.optimize()
+        return gone
+
+    # search
+
+    def search(
+        self, query: str, k: int = 10, filter: Mapping[str, Any] | None = None, stage: str = "fused"
+    ) -> Hits:
+        """The best `k` pages for a question, with the evidence on them.
+
+        Args:
+            query: In words.
+            k: How many pages.
+            filter: Which pages count; keys as in `records.Query`.
+            stage: `"fused"`, or one list alone: `"bm25"`, `"text"`, `"document"`.
+
+        Raises:
+            UsageError: an empty question, an unknown filter or stage, or an index made with another model.
+        """
+        asked = Query(query, dict(filter or {}))
+        found = self._searcher.search(asked, k, stage)
+        hits, weights = self._hits(found.found, found.terms)
+        notes = () if weights or not hits else ("no page found holds a word of the question: read with care",)
+        return Hits(query, self._profile_name, tuple(hits), found.timings, notes)
+
+    def rank(
+        self, query: str, k: int = 100, filter: Mapping[str, Any] | None = None, stage: str = "fused"
+    ) -> list[tuple[str, float]]:
+        """Page ids and scores alone, best first: what an evaluation needs, without evidence."""
+        found = self._searcher.search(Query(query, dict(filter or {})), k, stage).found
+        points = self._store.retrieve([each.id for each in found], payload=["doc_id", "number"])
+        ids = {p.id: f"{p.payload['doc_id']}#{p.payload['number']}" for p in points}
+        return [(ids[each.id], each.score) for each in found if each.id in ids]
+
+    def image(self, page_id: str) -> PIL.Image.Image:
+        """The page image, RGB."""
+        import PIL.Image
+
+        return PIL.Image.open(BytesIO(self._files.image(page_id))).convert("RGB")
+
+    def words(self, page_id: str) -> PageText:
+        """What was read on a page."""
+        return self._files.text(page_id)
+
+    # what is there
+
+    def pages(self) -> Iterator[dict[str, Any]]:
+        """One record a page, by document and number, as `pagelens pages --json` prints them."""
+        paths = {point.payload["doc_id"]: self._paths(point)[0] for point in self._documents()}
+        keys = ["doc_id", "number", "width", "height", "text_source", "words"]
+        pages = [point.payload for point in self._store.scroll(Where({"kind": "page"}), payload=keys)]
+        for page in sorted(pages, key=lambda page: (paths[page["doc_id"]], page["number"])):
+            yield {
+                "page_id": f"{page['doc_id']}#{page['number']}",
+                "path": paths[page["doc_id"]],
+                "page": page["number"] + 1,
+                "width": page["width"],
+                "height": page["height"],
+                "text_source": page["text_source"],
+                "words": page["words"],
+            }
+
+    def failures(self) -> list[Failure]:
+        """Files and pages that could not be read."""
+        points = self._store.scroll(Where({"kind": "failure"}))
+        found = [
+            Failure(
+                self._paths(point)[0],
+                None if point.payload["page"] is None else point.payload["page"] + 1,
+                point.payload["stage"],
+                point.payload["reason"],
+            )
+            for point in points
+        ]
+        return sorted(found, key=lambda failure: (failure.path, failure.page or 0))
+
+    def status(self) -> dict[str, Any]:
+        """Counts, failures, what is missing, signatures and bytes, as `pagelens status --json` prints them."""
+        paths = [path for point in self._documents() for path in self._paths(point)]
+        return {
+            "schema": 1,
+            "documents": self._store.count(Where({"kind": "document"})),
+            "pages": self._store.count(Where({"kind": "page"})),
+            "failed": [
+                {"path": f.path, "page": f.page, "stage": f.stage, "reason": f.reason}
+                for f in self.failures()
+            ],
+            "missing": sorted(path for path in paths if not Path(path).exists()),
+            "signatures": self._settings["signatures"],
+            "bytes": {**self._files.size(), **self._store.size()},
+        }
+
+    # inside
+
+    @cached_property
+    def _searcher(self) -> Searcher:
+        signatures = self._settings["signatures"]
+        sparse = _sparse(tuple(self._settings["languages"]))
+        if not self._settings["signatures"]:
+            raise UsageError(f"{self.folder} is empty; `pagelens ingest PATH` fills it")
+        if sparse.signature != signatures.get("bm25"):
+            raise UsageError(
+                f"this library's words were indexed with {signatures.get('bm25')!r}, this version searches with "
+                f"{sparse.signature!r}; `pagelens ingest` its files again"
+            )
+        return Searcher(self._store, sparse, (lambda: self._text) if "text" in signatures else None)
+
+    @cached_property
+    def _text(self) -> TextEncoder:
+        encoder = self._load_text(PROFILES["light"])
+        stored = self._settings["signatures"]["text"]
+        if encoder.signature != stored:
+            raise UsageError(
+                f"this library's text was encoded with {stored!r}, this version searches with "
+                f"{encoder.signature!r}; `pagelens ingest` its files again"
+            )
+        return encoder
+
+    def _load_text(self, profile: Profile) -> TextEncoder:
+        from pagelens.encoders.text import TextEncoder
+        from pagelens.weights import MODELS, fetch
+
+        assert profile.text_model is not None
+        return TextEncoder(fetch(profile.text_model, self._models), MODELS[profile.text_model].revision)
+
+    def _choose(self) -> tuple[Profile, str]:
+        """The profile asked for; `auto` keeps the one a library was made with."""
+        before = self._settings.get("profile")
+        if self._wanted == "auto" and before:
+            return PROFILES[before], f"profile {before}, as this library has it"
+        return choose(self._wanted, self._models)
+
+    @property
+    def _profile_name(self) -> str:
+        return str(self._settings["profile"])
+
+    def _hits(self, found: Sequence[Candidate], asked: frozenset[int]) -> tuple[list[Hit], bool]:
+        points = {p.id: p for p in self._store.retrieve([each.id for each in found])}
+        owners = {p.payload["doc_id"] for p in points.values()}
+        documents = {
+            p.payload["doc_id"]: self._paths(p)[0]
+            for p in self._store.retrieve([point_id("document", each) for each in sorted(owners)])
+        }
+        languages = tuple(self._settings["languages"])
+        texts = {id: self._files.text(page_of(p.payload).page_id) for id, p in points.items()}
+        weights = _weights(asked, texts.values(), languages)
+        hits = []
+        for each in found:
+            if each.id not in points:
+                continue  # removed since the lists were asked
+            payload = points[each.id].payload
+            page = page_of(payload)
+            hits.append(
+                Hit(
+                    page,
+                    documents[page.doc_id],
+                    each.score,
+                    dict(each.stages),
+                    passages(texts[each.id], weights, languages),
+                    payload["text"],
+                    open_image=lambda page_id=page.page_id: self.image(page_id),
+                )
+            )
+        return hits, bool(weights)
+
+    def _documents(self) -> list[Point]:
+        return list(self._store.scroll(Where({"kind": "document"})))
+
+    def _paths(self, point: Point) -> list[str]:
+        return [str(self._root(file.root) / file.path) for file in files_of(point.payload)]
+
+    # settings: one point, so that they cannot disagree with the index
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        points = self._store.retrieve([_SETTINGS])
+        empty = {
+            "kind": "library",
+            "format": FORMAT,
+            "roots": {},
+            "signatures": {},
+            "languages": [],
+            "profile": None,
+        }
+        return dict(points[0].payload) if points else empty
+
+    @property
+    def _is_new(self) -> bool:
+        return not (self.folder / "library.json").exists()
+
+    def _save(self, **changes: Any) -> None:
+        settings = {**self._settings, **changes, "home": str(self.folder)}
+        self._store.upsert([Point(_SETTINGS, settings)])
+        self.__dict__["_settings"] = settings
+        self.__dict__.pop("_searcher", None)
+
+    def _declare(self, signatures: list[str]) -> None:
+        from pagelens.encoders.sparse import Bm25Encoder  # noqa: F401  (kept light: no torch)
+
+        vectors = [
+            VectorSpec("bm25", "sparse"),
+            VectorSpec("document_bm25", "sparse"),
+            VectorSpec("text", "multi", 384),
+        ]
+        self._store.declare(Schema(tuple(vectors), FIELDS))  # type: ignore[arg-type]
+        if self._is_new:
+            (self.folder / "library.json").write_text(
+                json.dumps({"format": FORMAT, "engine": "qdrant-edge"}) + "\n"
+            )
+
+    def _root_of(self, folder: Path) -> tuple[str, Path]:
+        """The name of the root that holds a folder, and where that root is; made when there is none."""
+        roots = self._settings["roots"]
+        for name in roots:
+            place = self._root(name)
+            if folder == place or place in folder.parents:
+                return name, place
+        taken = Counter(roots)
+        name = folder.name or "root"
+        while name in taken:
+            name += "-2"
+        self._save(roots={**roots, name: str(folder)})
+        return name, folder
+
+    def _root(self, name: str) -> Path:
+        """Where a root is: where it was, or else where it is from here, when both were moved together."""
+        stored = Path(self._settings["roots"][name])
+        home = Path(self._settings["home"])
+        if stored.exists() or home == self.folder:
+            return stored
+        moved = (self.folder / os.path.relpath(stored, home)).resolve()
+        return moved if moved.exists() else stored
+
+
+def _sparse(languages: tuple[str, ...]) -> Bm25Encoder:
+    from pagelens.encoders.sparse import Bm25Encoder
+
+    return Bm25Encoder(languages or ("eng",))
+
+
+def _weights(asked: frozenset[int], texts: Any, languages: tuple[str, ...]) -> dict[int, float]:
+    """What each term of the question that occurs is worth: its idf among the pages found."""
+    pages = [
+        asked & frozenset[int]().union(*(terms(word.text, languages) for word in text.words))
+        for text in texts
+    ]
+    counts = Counter(term for page in pages for term in page)
+    return {term: idf(count, len(pages)) + 0.5 for term, count in counts.items()}
+
+
+def _check_format(folder: Path) -> None:
+    marker = folder / "library.json"
+    if folder.is_file() or (folder.is_dir() and not marker.exists() and any(folder.iterdir())):
+        leftovers = {"worker.key", "worker.lock", "points"}
+        if folder.is_file() or not {each.name for each in folder.iterdir()} <= leftovers:
+            raise UsageError(f"{folder} is not a library; name another folder, it will be made")
+    if marker.exists():
+        stored = json.loads(marker.read_text()).get("format")
+        if stored != FORMAT:
+            raise UsageError(
+                f"{folder} has format {stored}, this version of pagelens reads format {FORMAT}; "
+                "use the version it was made with, or ingest its files into a new library"
+            )

@@ -1,0 +1,175 @@
+"""The nouns of pagelens: what is read, what is asked, what the rooms hand each other.
+
+Geometry everywhere: PDF points (1/72 inch), origin at the top left of the page *as shown* (rotation
+already applied), x to the right, y down. Page numbers count from 0 in records and ids, from 1 wherever
+a person reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import PIL.Image
+
+
+class Box(NamedTuple):
+    """A rectangle on a page, in points, origin at the top left of the page as shown.
+
+    >>> Box.around([Box(10, 20, 30, 40), Box(25, 5, 60, 30)])
+    Box(left=10, top=5, right=60, bottom=40)
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        """Points from left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """Points from top to bottom."""
+        return self.bottom - self.top
+
+    @classmethod
+    def around(cls, boxes: Iterable[Box]) -> Box:
+        """The smallest box that holds all `boxes`; at least one is needed."""
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        return cls(min(lefts), min(tops), max(rights), max(bottoms))
+
+
+class Word(NamedTuple):
+    """One word as it was read, without white space in it."""
+
+    text: str
+    box: Box
+    line: int
+    """Number of its line on the page, from 0, in reading order."""
+    confidence: float | None = None
+    """0..1 as the OCR engine says it; None for a text layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """The words of a page in reading order, and who read them."""
+
+    words: tuple[Word, ...]
+    source: str
+    """`"layer"` for the PDF's own text, else the OCR engine: `"tesseract"`, `"rapidocr"`."""
+
+    @property
+    def lines(self) -> list[list[Word]]:
+        """The words grouped by line, in reading order."""
+        lines: dict[int, list[Word]] = {}
+        for word in self.words:
+            lines.setdefault(word.line, []).append(word)
+        return list(lines.values())
+
+    @property
+    def text(self) -> str:
+        """Words joined by a space, lines by a newline."""
+        return "\n".join(" ".join(word.text for word in line) for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Identity and geometry of one page."""
+
+    doc_id: str
+    number: int
+    """Position in its document, from 0."""
+    width: float
+    """Points, as shown."""
+    height: float
+
+    @property
+    def page_id(self) -> str:
+        """`"<doc_id>#<number>"`, the key of a page everywhere."""
+        return f"{self.doc_id}#{self.number}"
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """What `ingest` hands on and rerankers read: a page, its picture, its words."""
+
+    page: Page
+    jpeg: bytes
+    """The page image as it is stored."""
+    text: PageText
+
+    @cached_property
+    def image(self) -> PIL.Image.Image:
+        """The page image decoded, RGB."""
+        import PIL.Image
+
+        return PIL.Image.open(BytesIO(self.jpeg)).convert("RGB")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file by content, however many names it has."""
+
+    sha256: str
+    pages: int
+    """How many pages it has."""
+
+    @property
+    def doc_id(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the file's bytes."""
+        return self.sha256[:16]
+
+    @staticmethod
+    def digest(data: bytes) -> str:
+        """The SHA-256 of a file's bytes, in hex."""
+        return hashlib.sha256(data).hexdigest()
+
+
+class SparseVector(NamedTuple):
+    """Weights by dimension; every index occurs once."""
+
+    indices: np.ndarray
+    """uint32, shape (terms,)."""
+    values: np.ndarray
+    """float32, shape (terms,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked, and of which pages.
+
+    `filter` keys: `doc_id`, `stem` (file name without suffix), `path` (glob), `page` ([from, to] from 1,
+    both included), `date` ([from, to] of the file, ISO dates), `language`. A list of values means any of
+    them; several keys must all hold.
+    """
+
+    text: str
+    filter: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stage(NamedTuple):
+    """What one stage of the search thought of a page."""
+
+    rank: int
+    """From 1."""
+    score: float
+    """On the stage's own scale; never comparable with another stage's."""
+
+
+class Evidence(NamedTuple):
+    """A passage of a page that answers for the hit."""
+
+    text: str
+    """Its words, joined by white space."""
+    box: Box
+    words: tuple[Word, ...] = ()
+    """The words in it that match the question."""

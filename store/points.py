@@ -1,0 +1,113 @@
+"""What a point of each kind looks like: the only place that knows ids and payload keys."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from pagelens.records import Document, Page, PageText
+
+_NAMESPACE = uuid.UUID("9d1c36f2-6a0b-5d53-8d5e-2f6f0b7f3a11")  # of pagelens points; drawn once
+FORMAT = 1
+"""Of the library; another is refused."""
+FIELDS = {
+    "kind": "keyword",
+    "doc_id": "keyword",
+    "language": "keyword",
+    "number": "integer",
+    "date": "float",
+}
+"""Payload fields that filters name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFile:
+    """One name of a document."""
+
+    root: str
+    """Name of the root it lies under."""
+    path: str
+    """Below the root, with forward slashes."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its last suffix."""
+        return PurePosixPath(self.path).stem
+
+
+def point_id(*parts: str | int) -> str:
+    """UUIDv5 of what the point is: writing it again replaces it.
+
+    >>> point_id("page", "0123456789abcdef", 0) == point_id("page", "0123456789abcdef", 0)
+    True
+    """
+    return str(uuid.uuid5(_NAMESPACE, "\n".join(map(str, parts))))
+
+
+def page_point_id(page_id: str) -> str:
+    """Of the page called `<doc_id>#<number>`."""
+    return point_id("page", *page_id.split("#"))
+
+
+def page_payload(
+    page: Page, text: PageText, language: str, date: float, signatures: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything about a page that is not a vector. `date`: seconds since 1970, of the file."""
+    return {
+        "kind": "page",
+        "doc_id": page.doc_id,
+        "number": page.number,
+        "width": page.width,
+        "height": page.height,
+        "text": text.text,
+        "text_source": text.source,
+        "words": len(text.words),
+        "language": language,
+        "date": date,
+        "signatures": dict(signatures),
+    }
+
+
+def page_of(payload: Mapping[str, Any]) -> Page:
+    """The page a payload is of."""
+    return Page(payload["doc_id"], payload["number"], payload["width"], payload["height"])
+
+
+def document_payload(
+    document: Document, files: list[SeenFile], signatures: Mapping[str, str], whole: bool
+) -> dict[str, Any]:
+    """`whole` is written last, once every page of the document has its point."""
+    return {
+        "kind": "document",
+        "doc_id": document.doc_id,
+        "sha256": document.sha256,
+        "pages": document.pages,
+        "files": [asdict(each) for each in files],
+        "signatures": dict(signatures),
+        "whole": whole,
+    }
+
+
+def files_of(payload: Mapping[str, Any]) -> list[SeenFile]:
+    """The names a document or failure payload holds."""
+    return [SeenFile(**each) for each in payload["files"]]
+
+
+def failure_payload(
+    file: SeenFile, doc_id: str | None, page: int | None, stage: str, reason: str
+) -> dict[str, Any]:
+    """A file (`page` None) or page (from 0) that could not be read."""
+    return {
+        "kind": "failure",
+        "doc_id": doc_id,
+        "files": [asdict(file)],
+        "page": page,
+        "stage": stage,
+        "reason": reason,
+    }
