@@ -52,9 +52,11 @@ class EdgeStore:
         if points:
             self._call("upsert", list(points))
 
-    def merge_payload(self, id: str, payload: Mapping[str, Any]) -> None:
+    def update(self, points: Sequence[Point]) -> None:
         """See `Store`."""
-        self._call("merge_payload", id, dict(payload))
+        check_points(points, self._schema)
+        if points:
+            self._call("update", list(points))
 
     def delete(self, where: Where) -> None:
         """See `Store`."""

@@ -73,10 +73,23 @@ class EdgeEngine:
         self._open.update(qe.UpdateOperation.upsert_points(batch))
         self._open.flush()
 
-    def merge_payload(self, id: str, payload: Mapping[str, Any]) -> None:
-        """Set some keys of one point."""
-        self._room(0)
-        self._open.update(qe.UpdateOperation.set_payload([id], dict(payload)))
+    def update(self, points: Sequence[Point]) -> None:
+        """Vectors first, then payloads."""
+        self._room(sum(_bytes(point) for point in points))
+        there = {
+            str(record.id)
+            for record in self._open.retrieve([p.id for p in points], with_payload=False, with_vector=False)
+        }
+        points = [point for point in points if point.id in there]
+        vectors = [
+            qe.PointVectors(p.id, {name: _to_edge(vector) for name, vector in p.vectors.items()})
+            for p in points
+            if p.vectors
+        ]
+        if vectors:
+            self._open.update(qe.UpdateOperation.update_vectors(vectors))
+        for point in points:
+            self._open.update(qe.UpdateOperation.set_payload([point.id], dict(point.payload)))
         self._open.flush()
 
     def delete(self, where: Where) -> None:

@@ -110,8 +110,15 @@ class Store(Protocol):
             OSError: the disk has no room (`errno.ENOSPC`); nothing of the batch was written.
         """
 
-    def merge_payload(self, id: str, payload: Mapping[str, Any]) -> None:
-        """Set these payload keys of one point, leaving its other keys and its vectors. Durable."""
+    def update(self, points: Sequence[Point]) -> None:
+        """Set the payload keys and the vectors these points carry; their other keys and vectors stay. Durable.
+
+        Vectors are written before payloads, so that a signature never vouches for a vector that is not there.
+        Points that do not exist are passed over.
+
+        Raises:
+            UsageError, OSError: as `upsert`.
+        """
 
     def delete(self, where: Where) -> None:
         """Remove the points that match. Durable."""

@@ -197,7 +197,9 @@ class Ingest:
         names = [each for each in names if (each.root, each.path) != (file.root, file.path)] + [file]
         current = bool(stored) and stored[0].payload["signatures"] == self._signatures
         if stored and current and stored[0].payload["whole"]:
-            self._store.merge_payload(stored[0].id, document_payload(document, names, self._signatures, True))
+            self._store.update(
+                [Point(stored[0].id, document_payload(document, names, self._signatures, True))]
+            )
             self._report.unchanged += not before
             return []
         if not (before and before[1] != document.doc_id):
@@ -295,7 +297,7 @@ class Ingest:
         stored = self._store.retrieve([point_id("document", doc_id)])
         names = [n for n in files_of(stored[0].payload) if (n.root, n.path) != (file.root, file.path)]
         if names:
-            self._store.merge_payload(stored[0].id, {"files": document_files(names)})
+            self._store.update([Point(stored[0].id, {"files": document_files(names)})])
         else:
             remove_document(self._store, self._files, doc_id)
             self._replaced = True
