@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagelens.errors import UsageError
+from pagelens.errors import Missing, UsageError
 from pagelens.evidence import passages
 from pagelens.hits import Hit, Hits
 from pagelens.indexing import Failure, Ingest, Progress, Report, remove_document
@@ -230,6 +230,11 @@ class Library:
         sparse = _sparse(tuple(self._settings["languages"]))
         if not self._settings["signatures"]:
             raise UsageError(f"{self.folder} is empty; `pagelens ingest PATH` fills it")
+        if self._wanted not in ("auto", self._profile_name):
+            raise UsageError(
+                f"this library was made with profile {self._profile_name}, not {self._wanted}; leave the "
+                f"profile out, or ingest its files again with --profile {self._wanted}"
+            )
         if sparse.signature != signatures.get("bm25"):
             raise UsageError(
                 f"this library's words were indexed with {signatures.get('bm25')!r}, this version searches with "
@@ -253,7 +258,13 @@ class Library:
         from pagelens.weights import MODELS, fetch
 
         assert profile.text_model is not None
-        return TextEncoder(fetch(profile.text_model, self._models), MODELS[profile.text_model].revision)
+        try:
+            folder = fetch(profile.text_model, self._models)
+        except Missing as error:
+            raise Missing(
+                f"{error}; or go without: `--profile words` to ingest, `--stage bm25` to search"
+            ) from error
+        return TextEncoder(folder, MODELS[profile.text_model].revision)
 
     def _choose(self) -> tuple[Profile, str]:
         """The profile asked for; `auto` keeps the one a library was made with."""

