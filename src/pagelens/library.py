@@ -6,26 +6,31 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pagelens.checking import Finding, check
 from pagelens.errors import Missing, UsageError
+from pagelens.estimating import Estimate, estimate
 from pagelens.evidence import passages
 from pagelens.hits import Hit, Hits
-from pagelens.indexing import Failure, Ingest, Progress, Report, remove_document
+from pagelens.indexing import Failure, Ingest, PageEncoder, Progress, Report, remove_document
 from pagelens.ingest import ocr
 from pagelens.ingest.pool import ReaderPool
 from pagelens.ingest.reading import ReadSettings
 from pagelens.ingest.sources import find
+from pagelens.metadata import read_metadata
 from pagelens.profiles import PROFILES, Profile, choose
 from pagelens.records import PageText, Query
+from pagelens.roots import Roots
 from pagelens.searching import Candidate, Searcher
 from pagelens.store.client import EdgeStore
 from pagelens.store.pages import PageFiles
 from pagelens.store.plan import Point, Schema, VectorSpec, Where
-from pagelens.store.points import FIELDS, FORMAT, files_of, page_of, point_id
+from pagelens.store.points import FIELDS, FORMAT, SeenFile, files_of, page_of, point_id
 from pagelens.words import idf, terms
 
 if TYPE_CHECKING:
@@ -61,10 +66,7 @@ class Library:
         _check_format(self.folder)
         self._store = EdgeStore(self.folder)
         self._files = PageFiles(str(self.folder / "pages"))
-        if self._is_new:
-            self._declare([])
-        else:
-            self._declare(list(self._settings["signatures"]))
+        self._declare()
 
     def __enter__(self) -> Library:
         return self
@@ -84,54 +86,102 @@ class Library:
         languages: Sequence[str] | None = None,
         ocr_engine: ocr.OcrEngine | None = None,
         readers: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        retry: bool = False,
+        prune: bool = False,
+        metadata: str | os.PathLike[str] | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Report:
-        """Read files and folders; what is there already is not read again.
+        """Bring the library up to date with files and folders; what is there already is not read again.
 
         Args:
             paths: Files or folders.
             languages: Of the pages, ISO 639-2 as tesseract has them; default: as the library has, or `eng`.
             ocr_engine: Default: tesseract if it is installed, else rapidocr.
             readers: Processes that read; default: one a core.
+            retry: Try again what failed before.
+            prune: Take out the files below `paths` that are gone.
+            metadata: A CSV file of fields to join; see `metadata.read_metadata`.
             progress: Called after every page.
-            say: Told what was chosen and why, in a line.
+            say: Told what was chosen and why, a line each.
 
         Raises:
-            UsageError: a path does not exist.
+            UsageError: a path does not exist, the metadata cannot be joined, or all files to prune from are gone.
             Missing: no OCR engine, a language of it, or the profile's model is not there.
-            OSError: the disk is full; run it again after freeing space.
+            OSError: the disk cannot hold it; run it again after freeing space.
         """
-        sources = list(find([Path(path) for path in paths]))
-        spoken = tuple(languages or self._settings.get("languages") or ("eng",))
-        engine = ocr.choose(ocr_engine, spoken)
-        profile, why = self._choose()
-        say(f"{why}; OCR by {ocr.version(engine)}, {'+'.join(spoken)}")
-        settings = ReadSettings(ocr=engine, languages=spoken)
-        sparse = _sparse(spoken)
-        text = self._load_text(profile) if profile.text_model else None
-        signatures = settings.signatures() | {"bm25": sparse.signature}
-        if text:
-            signatures["text"] = text.signature
-        self._save(signatures=signatures, languages=list(spoken), profile=profile.name)
-        self._declare(list(signatures))
-        run = Ingest(self._store, self._files, sparse, text, signatures, self._root_of, progress)
-        with ReaderPool(settings, readers or os.cpu_count() or 1) as pool:
-            return run.run(sources, pool)
+        plan = self._plan(paths, languages, ocr_engine, say)
+        fields = None
+        if metadata is not None:
+            fields, strangers = read_metadata(Path(metadata), plan.files)
+            if strangers:
+                say(f"{len(strangers)} rows of {metadata} name no file given, such as {strangers[0]!r}")
+            names = {name for each in fields.values() for name in each}
+            self._save(metadata=sorted(names.union(self._settings["metadata"])))
+        gone = self._gone(paths) if prune else []
+        self._declare()
+        run = Ingest(self._store, self._files, plan.reading, plan.encoders, progress)
+        # An index must never hold vectors of two models as if they were of one: what was made with another is
+        # not searched until it is made anew.
+        signatures = {name: encoder.signature for name, encoder in plan.encoders.items()}
+        before = self._settings["signatures"]
+        kept = {name: made for name, made in before.items() if signatures.get(name, made) == made}
+        self._save(signatures=kept, roots=self._roots.as_dict(), languages=list(plan.reading.languages))
+        run.encode_stale()
+        reading = plan.reading
+        made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
+        self._save(signatures=made | signatures, profile=plan.profile)
+        with ReaderPool(reading, readers or os.cpu_count() or 1) as pool:
+            return run.run(plan.files, pool, metadata=fields, gone=gone, retry=retry)
+
+    def estimate(
+        self,
+        *paths: str | os.PathLike[str],
+        languages: Sequence[str] | None = None,
+        ocr_engine: ocr.OcrEngine | None = None,
+        readers: int | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Estimate:
+        """What `ingest` of these paths into an empty library would take; nothing is stored.
+
+        Args:
+            paths: As `ingest`, like the others.
+            languages: As `ingest`.
+            ocr_engine: As `ingest`.
+            readers: As `ingest`.
+            say: As `ingest`.
+        """
+        plan = self._plan(paths, languages, ocr_engine, say)
+        with ReaderPool(plan.reading, readers or os.cpu_count() or 1) as pool:
+            return estimate(plan.files, pool, plan.encoders)
+
+    def check(self) -> Iterator[Finding]:
+        """Hold points and page files against each other; see `checking.Finding`."""
+        return check(self._store, self._files)
 
     def remove(self, *wanted: str | os.PathLike[str]) -> list[str]:
-        """Take documents out, by `doc_id` or by a path they were seen under; their doc_ids."""
-        names = {str(each) for each in wanted} | {str(Path(each).resolve()) for each in wanted}
-        gone = [
-            point.payload["doc_id"]
-            for point in self._documents()
-            if point.payload["doc_id"] in names or names & set(self._paths(point))
-        ]
+        """Take documents out, by `doc_id` or by a path they were seen under; their doc_ids.
+
+        Raises:
+            UsageError: no document has one of these names; nothing is taken out then.
+        """
+        documents = self._documents()
+        gone: dict[str, None] = {}
+        for each in wanted:
+            names = {str(each), str(Path(each).resolve())}
+            found = [
+                point.payload["doc_id"]
+                for point in documents
+                if names & {point.payload["doc_id"], *self._paths(point)}
+            ]
+            if not found:
+                raise UsageError(f"no document has the doc_id or path {each}; `pagelens pages` lists them")
+            gone.update(dict.fromkeys(found))
         for doc_id in gone:
             remove_document(self._store, self._files, doc_id)
         if gone:
             self._store.optimize()
-        return gone
+        return list(gone)
 
     # search
 
@@ -310,7 +360,7 @@ class Library:
         return list(self._store.scroll(Where({"kind": "document"})))
 
     def _paths(self, point: Point) -> list[str]:
-        return [str(self._root(file.root) / file.path) for file in files_of(point.payload)]
+        return [str(self._roots.absolute(file.root, file.path)) for file in files_of(point.payload)]
 
     # settings: one point, so that they cannot disagree with the index
 
@@ -324,12 +374,9 @@ class Library:
             "signatures": {},
             "languages": [],
             "profile": None,
+            "metadata": [],
         }
         return dict(points[0].payload) if points else empty
-
-    @property
-    def _is_new(self) -> bool:
-        return not (self.folder / "library.json").exists()
 
     def _save(self, **changes: Any) -> None:
         settings = {**self._settings, **changes, "home": str(self.folder)}
@@ -337,42 +384,74 @@ class Library:
         self.__dict__["_settings"] = settings
         self.__dict__.pop("_searcher", None)
 
-    def _declare(self, signatures: list[str]) -> None:
-        from pagelens.encoders.sparse import Bm25Encoder  # noqa: F401  (kept light: no torch)
-
-        vectors = [
+    def _declare(self) -> None:
+        """Create the collection, or what it lacks; the library's marker is written last."""
+        vectors = (
             VectorSpec("bm25", "sparse"),
             VectorSpec("document_bm25", "sparse"),
             VectorSpec("text", "multi", 384),
-        ]
-        self._store.declare(Schema(tuple(vectors), FIELDS))  # type: ignore[arg-type]
-        if self._is_new:
-            (self.folder / "library.json").write_text(
-                json.dumps({"format": FORMAT, "engine": "qdrant-edge"}) + "\n"
+        )
+        self._store.declare(Schema(vectors, FIELDS))
+        joined = {f"metadata.{name}": "keyword" for name in self._settings["metadata"]}
+        if joined:
+            self._store.declare(Schema(vectors, FIELDS | joined))
+        marker = self.folder / "library.json"
+        if not marker.exists():
+            marker.write_text(json.dumps({"format": FORMAT, "engine": "qdrant-edge"}) + "\n")
+
+    @cached_property
+    def _roots(self) -> Roots:
+        home = Path(self._settings.get("home", self.folder))
+        return Roots(self._settings["roots"], home, self.folder)
+
+    def _plan(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        languages: Sequence[str] | None,
+        ocr_engine: ocr.OcrEngine | None,
+        say: Callable[[str], None],
+    ) -> _Plan:
+        """What will be read, by whom, with which encoders."""
+        files = {}
+        for source in find([Path(path) for path in paths]):
+            root, path = self._roots.locate(source.path, source.root)
+            files[source.path] = SeenFile(root, path, source.size, source.mtime_ns)
+        spoken = tuple(languages or self._settings["languages"] or ("eng",))
+        engine = ocr.choose(ocr_engine, spoken)
+        profile, why = self._choose()
+        say(f"{why}; OCR by {ocr.version(engine)}, {'+'.join(spoken)}")
+        encoders: dict[str, PageEncoder] = {"bm25": _sparse(spoken)}
+        if profile.text_model:
+            encoders["text"] = self._load_text(profile)
+        return _Plan(files, ReadSettings(ocr=engine, languages=spoken), encoders, profile.name)
+
+    def _gone(self, paths: Sequence[str | os.PathLike[str]]) -> list[SeenFile]:
+        """Names below `paths` that are no file any more, of documents and of failures."""
+        named = [Path(path).resolve() for path in paths]
+        points = [*self._documents(), *self._store.scroll(Where({"kind": "failure"}))]
+        below = {
+            file: self._roots.absolute(file.root, file.path)
+            for point in points
+            for file in files_of(point.payload)
+        }
+        below = {f: place for f, place in below.items() if any(place.is_relative_to(each) for each in named)}
+        gone = [file for file, place in below.items() if not place.exists()]
+        if gone and len(gone) == len(below):
+            raise UsageError(
+                f"all {len(gone)} files known below {', '.join(map(str, named))} are gone; is a disk not mounted? "
+                "To take them out all the same: pagelens remove PATH"
             )
+        return gone
 
-    def _root_of(self, folder: Path) -> tuple[str, Path]:
-        """The name of the root that holds a folder, and where that root is; made when there is none."""
-        roots = self._settings["roots"]
-        for name in roots:
-            place = self._root(name)
-            if folder == place or place in folder.parents:
-                return name, place
-        taken = Counter(roots)
-        name = folder.name or "root"
-        while name in taken:
-            name += "-2"
-        self._save(roots={**roots, name: str(folder)})
-        return name, folder
 
-    def _root(self, name: str) -> Path:
-        """Where a root is: where it was, or else where it is from here, when both were moved together."""
-        stored = Path(self._settings["roots"][name])
-        home = Path(self._settings["home"])
-        if stored.exists() or home == self.folder:
-            return stored
-        moved = (self.folder / os.path.relpath(stored, home)).resolve()
-        return moved if moved.exists() else stored
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an ingest will read, and with what."""
+
+    files: Mapping[Path, SeenFile]
+    reading: ReadSettings
+    encoders: Mapping[str, PageEncoder]
+    profile: str
 
 
 def _sparse(languages: tuple[str, ...]) -> Bm25Encoder:
