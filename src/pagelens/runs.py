@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pagelens.errors import UsageError
 from pagelens.library import Library
@@ -13,70 +13,153 @@ from pagelens.library import Library
 TAG = "pagelens"
 
 
+class Question(NamedTuple):
+    """One line of a file of questions."""
+
+    id: str
+    query: str
+    filter: Mapping[str, Any]
+    """Keys as in `records.Query`."""
+    line: int
+    """Where it stands, from 1."""
+
+
 def write_run(
-    library: Library, queries: Path, run: Path, k: int, page_name: str, stage: str, filter: Mapping[str, Any]
+    library: Library,
+    queries: Path,
+    run: Path,
+    k: int,
+    page_name: str = "{doc_id}#{number}",
+    stage: str | None = None,
+    filter: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Answer every line of `queries` into a TREC run; how many there were.
 
+    The run appears when it is whole: an interrupted one leaves what was there before.
+
     Args:
         library: Where to look.
-        queries: JSON lines with `id`, `query` and optionally `filter`, which adds to `filter`.
-        run: Written: `query_id Q0 page rank score tag`.
+        queries: JSON lines, see `read_questions`; a question's filter adds to `filter` and overrides it.
+        run: Written: `query_id Q0 page rank score tag`, rank from 1.
         k: Pages a question.
         page_name: Template of page names; knows doc_id, stem, path, number (from 0), page (from 1).
-        stage: `"fused"` or one list alone.
+        stage: As `Library.search`.
         filter: For every question.
+        progress: Told how many questions of how many are answered.
 
     Raises:
-        UsageError: a line is no question, or page names hold white space or are not unique.
+        UsageError: a line is no question, its filter is wrong, page names hold white space or are not
+            unique, or a file cannot be read or written.
     """
-    names = _names(library, page_name)
-    lines = queries.read_text(encoding="utf-8").splitlines()
-    asked = [_question(line, number, queries) for number, line in enumerate(lines, start=1) if line.strip()]
-    with run.open("w", encoding="utf-8") as out:
-        for question in asked:
-            wanted = {**filter, **question.get("filter", {})}
-            found = library.rank(question["query"], k, wanted, stage)
-            for rank, (page_id, score) in enumerate(found, start=1):
-                out.write(f"{question['id']} Q0 {names[page_id]} {rank} {score:.9g} {TAG}-{stage}\n")
-    return len(asked)
-
-
-def _question(line: str, number: int, path: Path) -> dict[str, Any]:
+    questions = read_questions(queries)
+    names = page_names(library, page_name)
+    part = run.with_name(f"{run.name}.part")
     try:
-        question = json.loads(line)
-        if (
-            isinstance(question["id"], str)
-            and not set(question["id"]) & set(" \t")
-            and question["query"].strip()
-        ):
-            return dict(question)
+        out = part.open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{run} cannot be written: {error.strerror}") from error
+    try:
+        with out:
+            for done, question in enumerate(questions, start=1):
+                wanted = {**(filter or {}), **question.filter}
+                try:
+                    found = library.rank(question.query, k, wanted, stage)
+                except UsageError as error:
+                    raise UsageError(f"{queries}, line {question.line}: {error}") from error
+                for rank, (page_id, score) in enumerate(_falling(found), start=1):
+                    if page_id not in names:
+                        raise UsageError(f"page {page_id} was ingested while the run was made; make it again")
+                    out.write(f"{question.id} Q0 {names[page_id]} {rank} {score:.9g} {TAG}\n")
+                progress(done, len(questions))
+        part.replace(run)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(questions)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of a file of JSON lines: `id`, `query`, perhaps `filter`; other keys are left alone.
+
+    Raises:
+        UsageError: the file cannot be read, holds no question, a line is none, or an id comes twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"{path} cannot be read: {reason}") from error
+    questions = [_question(text, path, n) for n, text in enumerate(lines, start=1) if text.strip()]
+    first: dict[str, int] = {}
+    for each in questions:
+        if first.setdefault(each.id, each.line) != each.line:
+            raise UsageError(f"{path}: lines {first[each.id]} and {each.line} both have the id {each.id!r}")
+    if not questions:
+        raise UsageError(f"{path} holds no question; a line looks like {_EXAMPLE}")
+    return questions
+
+
+_EXAMPLE = '{"id": "q1", "query": "who signed the lease?", "filter": {"page": [1, 3]}}, where filter may lack'
+
+
+def _question(text: str, path: Path, line: int) -> Question:
+    try:
+        record = json.loads(text)
+        id, query, filter = record["id"], record["query"], record.get("filter") or {}
     except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise UsageError(f'{path}, line {number}: a question looks like {{"id": "q1", "query": "who signed?"}}')
+        id, query, filter = None, None, None
+    if not (_is_name(id) and isinstance(query, str) and query.strip() and isinstance(filter, dict)):
+        raise UsageError(f"{path}, line {line} is no question; one looks like {_EXAMPLE}")
+    return Question(str(id), query, filter, line)
 
 
-def _names(library: Library, template: str) -> dict[str, str]:
-    """Page id -> rendered name, checked."""
+def _is_name(value: object) -> bool:
+    """Whether it can stand in a column of a run: white space parts the columns."""
+    return isinstance(value, str | int) and len(str(value).split()) == 1
+
+
+def page_names(library: Library, template: str) -> dict[str, str]:
+    """Page id -> name, every name one word and of one page.
+
+    Raises:
+        UsageError: otherwise; it names the files.
+    """
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
     for page in library.pages():
         doc_id, _, number = page["page_id"].partition("#")
-        path = Path(page["path"])
+        path = page["path"]
+        known = {"doc_id": doc_id, "stem": Path(path).stem, "path": path, "number": int(number)}
         try:
-            name = template.format(doc_id=doc_id, stem=path.stem, path=path, number=number, page=page["page"])
-        except (KeyError, IndexError, ValueError) as error:
+            name = template.format_map({**known, "page": page["page"]})
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise UsageError(
-                f"--page-name {template!r}: {error}; it knows doc_id, stem, path, number, page"
+                f"--page-name {template!r} cannot be filled in ({type(error).__name__}: {error}); it knows "
+                f"{{doc_id}}, {{stem}}, {{path}}, {{number}} and {{page}}"
             ) from error
-        if not name or name.split() != [name]:
-            raise UsageError(
-                f"{path} gives the page name {name!r}, with white space; use '{{doc_id}}#{{number}}'"
-            )
+        if not _is_name(name):
+            raise UsageError(f"{path} gives a page the name {name!r}, which is not one word; {_CURE}")
         if name in owners:
-            raise UsageError(
-                f"{owners[name]} and {path} both give the page name {name!r}; use '{{doc_id}}#{{number}}'"
-            )
-        owners[name] = str(path)
+            raise UsageError(f"{owners[name]} and {path} both give a page the name {name!r}; {_CURE}")
+        owners[name] = path
         names[page["page_id"]] = name
     return names
+
+
+_CURE = "use --page-name '{doc_id}#{number}'"
+
+
+def _falling(found: Sequence[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """The order as scores that never rise: readers of a run sort by score and ignore the rank.
+
+    Where pages begin that a later stage did not see, their scores, on another scale, are moved below.
+
+    >>> list(_falling([("a", 0.9), ("b", 0.8), ("c", 7.0), ("d", 6.5)]))
+    [('a', 0.9), ('b', 0.8), ('c', -0.19999999999999996), ('d', -0.7000000000000002)]
+    """
+    offset, last = 0.0, float("inf")
+    for page_id, score in found:
+        if score + offset > last:
+            offset = last - 1.0 - score
+        last = score + offset
+        yield page_id, last
