@@ -8,10 +8,11 @@ a person reads them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ class PageText:
     def text(self) -> str:
         """Words joined by a space, lines by a newline."""
         return "\n".join(" ".join(word.text for word in line) for line in self.lines)
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean of the words' confidence, 0..1; None for a text layer and for a page without words."""
+        known = [word.confidence for word in self.words if word.confidence is not None]
+        return round(sum(known) / len(known), 3) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,15 @@ class Query:
     filter: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Feature(NamedTuple):
+    """One reason for a score."""
+
+    value: float
+    """As measured on the page."""
+    share: float
+    """What it adds to the score; the shares of all features add up to it."""
+
+
 class Stage(NamedTuple):
     """What one stage of the search thought of a page."""
 
@@ -163,6 +179,42 @@ class Stage(NamedTuple):
     """From 1."""
     score: float
     """On the stage's own scale; never comparable with another stage's."""
+    features: Mapping[str, Feature] = MappingProxyType({})
+    """Why, where the stage can say it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `features` only where there are some."""
+        plain: dict[str, Any] = {"rank": self.rank, "score": self.score}
+        if self.features:
+            plain["features"] = {name: feature._asdict() for name, feature in self.features.items()}
+        return plain
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A page as a reranker sees it, with what the stages before thought of it."""
+
+    page: Page
+    path: str
+    """The file, absolute."""
+    text: str
+    """As `PageText.text`: the n-th of its parts between white space is the n-th word."""
+    stages: Mapping[str, Stage] = field(hash=False)
+    read_image: Callable[[], PIL.Image.Image] = field(repr=False, compare=False)
+
+    @cached_property
+    def image(self) -> PIL.Image.Image:
+        """The page image, RGB; its file is read when a member first asks for it."""
+        return self.read_image()
+
+
+class Opinion(NamedTuple):
+    """What a reranker makes of one page, and why."""
+
+    score: float
+    features: Mapping[str, Feature] = MappingProxyType({})
+    passage: range | None = None
+    """Positions in the page's words of what it read as the answer."""
 
 
 class Evidence(NamedTuple):

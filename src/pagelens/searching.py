@@ -1,70 +1,140 @@
-"""The search path, top to bottom: encode, candidates, exact scores, fusion.
+"""The search path, top to bottom: encode, candidates, exact scores, fusion, rerankers, rules.
 
 Every list is asked by itself, so that a hit knows what each stage thought of it; fusion is ours.
 """
 
 from __future__ import annotations
 
-import datetime
-import fnmatch
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from pagelens.errors import UsageError
-from pagelens.records import Query, SparseVector, Stage
-from pagelens.store.plan import ListQuery, Point, Range, Store, Value, Vector, Where
-from pagelens.store.points import files_of, point_id
+from pagelens.filters import PathsOf, where
+from pagelens.ranking import Ranked, first_order, reorder
+from pagelens.records import Candidate, Feature, Opinion, Query, SparseVector
+from pagelens.rules import Rule
+from pagelens.scores import standardised
+from pagelens.store.plan import ListQuery, Point, Store, Vector, Where
+from pagelens.store.points import page_of, point_id
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 CANDIDATES = 100
-"""Of each list: recall@100 of the fused list was measured at .93 on `mmdocir-dev`, and at .94 with more."""
-FUSION = {"bm25": 1.0, "text": 1.0, "document": 0.5}
-"""Weights of the standardised scores; see docs/decisions/fusion.md."""
+"""Of each list: recall@100 of the fused list is .946 on `mmdocir-dev` (`benchmarks/retrieval.py`)."""
 STAGES = ("bm25", "text", "document", "fused")
+"""Of the first stage. After it come `rerank` and `rules`."""
+BLEND = 1.0
+"""Weight of a reranker's standardised score beside that of the stage before, unless fitted."""
 
 
 class SparseQueryEncoder(Protocol):
     """A question to its terms."""
 
-    def encode_query(self, text: str) -> SparseVector | None: ...
+    def encode_query(self, text: str) -> SparseVector | None:
+        """None for a question of stop words."""
 
 
 class TextQueryEncoder(Protocol):
     """A question to a matrix of one row."""
 
-    def encode_query(self, text: str) -> np.ndarray: ...
+    def encode_query(self, text: str) -> np.ndarray:
+        """*Shape:* (1, size)."""
+
+
+class Reranker(Protocol):
+    """Question and pages together, one score each; higher is better.
+
+    `needs` names what it reads: `text`, `image`, `stages` (what the stages before thought), `list` (its
+    scores hang on the other candidates). A member that reads the stages weighs them itself; any other is
+    blended with the stage before it, never taken alone.
+    """
+
+    name: str
+    needs: frozenset[str]
+
+    def score(self, query: Query | str, candidates: Sequence[Candidate]) -> list[float]:
+        """One score a candidate, in their order."""
+
+
+@runtime_checkable
+class ExplainingReranker(Protocol):
+    """A reranker that can say why; the scores are those of `score`."""
+
+    def opinions(self, query: Query | str, candidates: Sequence[Candidate]) -> list[Opinion]:
+        """One opinion a candidate, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One page on its way through the stages."""
+class Step:
+    """One reranker of a cascade."""
 
-    id: str
-    """Of its point."""
-    score: float
-    """Of the last stage that saw it."""
-    stages: Mapping[str, Stage]
+    reranker: Reranker
+    depth: int
+    """How many pages it sees, from the top of the order before it."""
+    weight: float = BLEND
+    """Of its score beside the stage before it."""
+
+
+Cascade: TypeAlias = str | Step | Sequence[str | Step] | None
+"""`"auto"`, a name, several (`["evidence@50", "text@20"]`), or none."""
+AUTO = "evidence@50"
+DEPTH = {"evidence": 50}
+OTHER_DEPTH = 20
+"""Pages that a member sees when nothing is said; a model costs far more a page than a few features."""
+
+
+def parse_cascade(wanted: Cascade) -> list[Step | tuple[str, int]]:
+    """Each reranker's name and how many pages it sees.
+
+    >>> parse_cascade(["evidence@50", "text"])
+    [('evidence', 50), ('text', 20)]
+    >>> parse_cascade("auto"), parse_cascade(None)
+    ([('evidence', 50)], [])
+
+    Raises:
+        UsageError: the number of pages is none.
+    """
+    if wanted is None:
+        return []
+    steps: list[Step | tuple[str, int]] = []
+    for each in [wanted] if isinstance(wanted, str | Step) else wanted:
+        if isinstance(each, Step):
+            steps.append(each)
+            continue
+        name, at, depth = (AUTO if each == "auto" else each).rpartition("@")
+        if not at:
+            name, depth = depth, str(DEPTH.get(depth, OTHER_DEPTH))
+        if not name or not depth.isdecimal() or int(depth) < 1:
+            raise UsageError(f"rerank {each!r}: name a reranker and how many pages it sees, as evidence@50")
+        steps.append((name, int(depth)))
+    return steps
 
 
 @dataclass(slots=True)
-class Candidates:
+class Found:
     """What a search found, best first."""
 
-    found: list[Candidate]
+    order: list[Ranked]
     timings: dict[str, float] = field(default_factory=dict)
     """Milliseconds by step."""
-    terms: frozenset[int] = frozenset()
-    """Of the question."""
+    weights: Mapping[int, float] = field(default_factory=dict)
+    """What each term of the question is worth: its idf; terms that no page holds are absent."""
+    notes: list[str] = field(default_factory=list)
 
 
 class Searcher:
-    """The first stage.
+    """The two stages and the rules.
 
     Args:
         store: What is searched.
+        paths_of: The absolute paths a document's point was seen under.
+        read_image: The page image of a page id, for rerankers that look at it.
         sparse: Encodes the question for `bm25` and `document`.
         text: Gives the encoder for `text`, loaded when it is first needed; None where the library has none.
     """
@@ -72,18 +142,30 @@ class Searcher:
     def __init__(
         self,
         store: Store,
+        paths_of: PathsOf,
+        read_image: Callable[[str], PIL.Image.Image],
         sparse: SparseQueryEncoder,
         text: Callable[[], TextQueryEncoder] | None,
     ) -> None:
-        self._store, self._sparse, self._text = store, sparse, text
+        self._store, self._paths_of, self._read_image = store, paths_of, read_image
+        self._sparse, self._text = sparse, text
 
-    def search(self, query: Query, k: int, stage: str = "fused") -> Candidates:
+    def search(
+        self,
+        query: Query,
+        k: int,
+        stage: str = "fused",
+        steps: Sequence[Step] = (),
+        rules: Sequence[Rule] = (),
+    ) -> Found:
         """The best `k` pages.
 
         Args:
             query: The question and the pages that count.
             k: How many, at least 1.
-            stage: Order by this stage alone, asking only what it needs.
+            stage: Order the first stage by this, asking only what it needs.
+            steps: Rerankers, in their order.
+            rules: What comes after them, in their order.
 
         Raises:
             UsageError: an empty question, an unknown filter or stage.
@@ -92,40 +174,86 @@ class Searcher:
             raise UsageError("the question is empty; say what the page should be about")
         if stage not in STAGES or (stage == "text" and self._text is None):
             raise UsageError(f"there is no stage {stage!r} here; choose one of {', '.join(STAGES)}")
-        clock = _Clock()
-        where = self._where(query.filter)
+        clock, notes = _Clock(), []
+        among = where(query.filter, self._store, self._paths_of)
         vectors: dict[str, Vector] = {}
         terms = self._sparse.encode_query(query.text)
         if terms is not None:
             vectors["bm25"] = terms
+        else:
+            notes.append("the question holds no word that is searched for, only such as stand on every page")
         if self._text is not None and stage in ("text", "fused"):
             vectors["text"] = self._text().encode_query(query.text)
         clock.lap("encode")
         wanted = [
             name for name in vectors if stage in (name, "fused") or (stage == "document" and name == "bm25")
         ]
-        lists = self._lists(vectors, wanted, where, max(k, CANDIDATES))
+        lists = self._lists(vectors, wanted, among, max(k, CANDIDATES))
         clock.lap("candidates")
         if stage in ("document", "fused") and terms is not None:
-            self._complete(lists, vectors, where, terms)
+            self._complete(lists, vectors, terms)
+        weights = self.idf(frozenset(terms.indices.tolist())) if terms else {}
         clock.lap("scores")
-        found = rank(lists, FUSION, stage)[:k]
+        order = first_order(lists, stage)
         clock.lap("fusion")
-        return Candidates(found, clock.laps, frozenset(map(int, terms.indices)) if terms else frozenset())
+        for step in steps:
+            name = "rerank" if len(steps) == 1 else f"rerank:{step.reranker.name}"
+            order = self._rerank(query, order, step, name, notes)
+            clock.lap(name)
+        for rule in rules:
+            order = rule(order, self._store)
+        if rules:
+            clock.lap("rules")
+        return Found(order[:k], clock.laps, weights, notes)
+
+    def idf(self, terms: frozenset[int]) -> dict[int, float]:
+        """The collection's inverse document frequency of each term; terms that no page holds are absent.
+
+        The store keeps its document frequencies to itself. A list for one term scores its first page with
+        idf times the page's weight of the term, and the weight can be read.
+        """
+        asked = sorted(terms)
+        one = np.ones(1, np.float32)
+        queries = [
+            ListQuery("bm25", SparseVector(np.array([term], np.uint32), one), 1, Where({"kind": "page"}))
+            for term in asked
+        ]
+        best = {term: hits[0] for term, hits in zip(asked, self._store.query(queries), strict=True) if hits}
+        ids = sorted({hit.id for hit in best.values()})
+        pages = {p.id: p.vectors["bm25"] for p in self._store.retrieve(ids, ["bm25"], payload=False)}
+        return {
+            term: hit.score / _weight(pages[hit.id], term) for term, hit in best.items() if hit.id in pages
+        }
+
+    def candidates(self, order: Sequence[Ranked]) -> list[Candidate | None]:
+        """The pages as a reranker sees them; None for one removed since the lists were asked."""
+        points = {point.id: point for point in self._store.retrieve([page.id for page in order])}
+        owners = sorted({point_id("document", point.payload["doc_id"]) for point in points.values()})
+        documents = self._store.retrieve(owners, payload=["doc_id", "files"])
+        paths = {point.payload["doc_id"]: self._paths_of(point)[0] for point in documents}
+        return [self._candidate(points.get(page.id), page, paths) for page in order]
+
+    def _candidate(self, point: Point | None, ranked: Ranked, paths: Mapping[str, str]) -> Candidate | None:
+        if point is None or point.payload["doc_id"] not in paths:
+            return None
+        page = page_of(point.payload)
+        return Candidate(
+            page,
+            paths[page.doc_id],
+            point.payload["text"],
+            ranked.stages,
+            lambda: self._read_image(page.page_id),
+        )
 
     def _lists(
-        self, vectors: Mapping[str, Vector], wanted: Sequence[str], where: Where, limit: int
+        self, vectors: Mapping[str, Vector], wanted: Sequence[str], among: Where, limit: int
     ) -> dict[str, dict[str, float]]:
         """Every list by point id; asked as one batch."""
-        answers = self._store.query([ListQuery(name, vectors[name], limit, where) for name in wanted])
+        answers = self._store.query([ListQuery(name, vectors[name], limit, among) for name in wanted])
         return {name: {hit.id: hit.score for hit in hits} for name, hits in zip(wanted, answers, strict=True)}
 
     def _complete(
-        self,
-        lists: dict[str, dict[str, float]],
-        vectors: Mapping[str, Vector],
-        where: Where,
-        terms: SparseVector,
+        self, lists: dict[str, dict[str, float]], vectors: Mapping[str, Vector], terms: SparseVector
     ) -> None:
         """Exact scores of pages that only another list returned, and those of the pages' documents."""
         union = sorted({id for scores in lists.values() for id in scores})
@@ -145,106 +273,53 @@ class Searcher:
         by_document = {documents[hit.id]: hit.score for hit in scored}
         lists["document"] = {id: by_document[doc] for id, doc in owner.items() if doc in by_document}
 
-    def _where(self, wanted: Mapping[str, Any]) -> Where:
-        """The filter of a question, in the words of the store."""
-        match: dict[str, Value | tuple[Value, ...] | Range] = {"kind": "page"}
-        documents: set[str] | None = None
-        for key, value in wanted.items():
-            values = value if isinstance(value, list | tuple) else [value]
-            match key:
-                case "doc_id":
-                    found = {str(each) for each in values}
-                case "stem":
-                    found = self._documents(lambda name, of=frozenset(map(str, values)): name.stem in of)
-                case "path":
-                    found = self._documents(
-                        lambda name, of=tuple(map(str, values)): any(
-                            fnmatch.fnmatch(name.path, glob) or fnmatch.fnmatch(f"/{name.path}", f"*/{glob}")
-                            for glob in of
-                        )
-                    )
-                case "page":
-                    low, high = _ends(key, value)
-                    match["number"] = Range(low and int(low) - 1, high and int(high) - 1)
-                    continue
-                case "date":
-                    match["date"] = _dates(*_ends(key, value))
-                    continue
-                case "language":
-                    match["language"] = tuple(map(str, values))
-                    continue
-                case _:
-                    raise UsageError(
-                        f"there is no filter {key!r}; choose from doc_id, stem, path, page, date, language"
-                    )
-            documents = found if documents is None else documents & found
-        if documents is not None:
-            match["doc_id"] = tuple(sorted(documents))
-        return Where(match)
+    def _rerank(
+        self, query: Query, order: list[Ranked], step: Step, stage: str, notes: list[str]
+    ) -> list[Ranked]:
+        """The order after one reranker; a page it has no number for stays below, and is named in `notes`.
 
-    def _documents(self, holds: Callable[[Any], bool]) -> set[str]:
-        points: Iterable[Point] = self._store.scroll(Where({"kind": "document"}), payload=["doc_id", "files"])
-        return {p.payload["doc_id"] for p in points if any(holds(name) for name in files_of(p.payload))}
+        It is shown pages that the stage before it saw, so that no two stages' scores are weighed together.
+        """
+        top = [page for page in order[: step.depth] if page.stage == order[0].stage]
+        found = [(page, each) for page, each in zip(top, self.candidates(top), strict=True) if each]
+        candidates = [each for _, each in found]
+        if not candidates:
+            return order
+        if isinstance(step.reranker, ExplainingReranker):
+            opinions = step.reranker.opinions(query, candidates)
+        else:
+            opinions = [Opinion(score) for score in step.reranker.score(query, candidates)]
+        sound = []
+        for (page, candidate), opinion in zip(found, opinions, strict=True):
+            if math.isfinite(opinion.score):
+                sound.append((page, opinion))
+            else:
+                notes.append(
+                    f"the reranker {step.reranker.name} gave no number for {candidate.path}, page "
+                    f"{candidate.page.number + 1}: it stands below what was reranked"
+                )
+        if "stages" not in step.reranker.needs:
+            sound = _blended(sound, step)
+        return reorder(order, stage, {page.id: opinion for page, opinion in sound})
 
 
-def rank(
-    lists: Mapping[str, Mapping[str, float]], weights: Mapping[str, float], stage: str
-) -> list[Candidate]:
-    """Pages in the order of `stage`, each with its rank and score in every list; ties by id.
-
-    `fused` is the weighted sum of the lists' standardised scores over all candidates; a page that a list
-    does not hold counts as the lowest of that list.
-    """
-    ids = sorted({id for scores in lists.values() for id in scores})
-    ranks = {name: _ranked(scores) for name, scores in lists.items()}
-    if stage == "fused":
-        total = np.zeros(len(ids))
-        for name, scores in lists.items():
-            total += weights[name] * standardised(ids, scores)
-        ranks["fused"] = _ranked(dict(zip(ids, total.tolist(), strict=True)))
-    order = ranks.get(stage, {})
-    return [
-        Candidate(id, final.score, {name: by_id[id] for name, by_id in ranks.items() if id in by_id})
-        for id, final in order.items()
-    ]
+def _blended(seen: list[tuple[Ranked, Opinion]], step: Step) -> list[tuple[Ranked, Opinion]]:
+    """Each opinion added to the score of the stage before, both standardised among the pages seen."""
+    before = standardised([page.score for page, _ in seen])
+    own = standardised([opinion.score for _, opinion in seen])
+    blended = []
+    for (page, opinion), old, new in zip(seen, before, own, strict=True):
+        features = {
+            page.stage: Feature(page.score, old),
+            step.reranker.name: Feature(opinion.score, step.weight * new),
+        }
+        blended.append((page, opinion._replace(score=old + step.weight * new, features=features)))
+    return blended
 
 
-def standardised(ids: Sequence[str], scores: Mapping[str, float]) -> np.ndarray:
-    """Scores of `ids` with mean 0 and standard deviation 1; zeros when they are all the same."""
-    if not scores:
-        return np.zeros(len(ids))
-    lowest = min(scores.values())
-    values = np.array([scores.get(id, lowest) for id in ids])
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros(len(ids))
-
-
-def _ranked(scores: Mapping[str, float]) -> dict[str, Stage]:
-    """In order, ties by id; what scores the same has the same rank, as pages of one document have."""
-    ranked: dict[str, Stage] = {}
-    last = Stage(0, float("nan"))
-    for place, id in enumerate(sorted(scores, key=lambda id: (-scores[id], id)), start=1):
-        last = last if scores[id] == last.score else Stage(place, scores[id])
-        ranked[id] = last
-    return ranked
-
-
-def _ends(key: str, value: Any) -> tuple[Any, Any]:
-    ends = value if isinstance(value, list | tuple) else [value, value]
-    if len(ends) != 2:
-        raise UsageError(f"filter {key!r} wants two ends, [from, to]; it was given {len(ends)} values")
-    return ends[0], ends[1]
-
-
-def _dates(low: str | None, high: str | None) -> Range:
-    """Whole days in the local time zone, both included."""
-    try:
-        start = datetime.datetime.fromisoformat(low).timestamp() if low else None
-        day = datetime.timedelta(days=1)
-        end = (datetime.datetime.fromisoformat(high) + day).timestamp() - 1e-3 if high else None
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"a date looks like 2024-03-31; {error}") from error
-    return Range(start, end)
+def _weight(vector: Vector, term: int) -> float:
+    assert isinstance(vector, SparseVector)
+    return float(vector.values[vector.indices == term][0])
 
 
 class _Clock:

@@ -1,0 +1,229 @@
+"""The evidence reranker: how much of the question stands on the page, how close together, and where.
+
+A linear model over a few features that a person can check, each standardised within the candidates. It reads
+no model and no image. Its coefficients were fitted to judged questions (`pagelens fit`); their card says to
+which, and where they are bad.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from pagelens.errors import UsageError
+from pagelens.records import Candidate, Feature, Opinion, Query
+from pagelens.scores import standardised
+from pagelens.words import idf as idf_of
+from pagelens.words import terms
+
+FEATURES = {
+    "page": "BM25 of the page",
+    "dense": "nearness of its nearest window",
+    "document": "BM25 of its document",
+    "name": "share of the question's idf in the file's name",
+    "heading": "share of the question's idf in the first 20 words",
+    "coverage": "share of the question's idf on the page",
+    "numbers": "share of the question's numbers on the page",
+    "proximity": "share of the question's idf within 25 words",
+    "order": "share of the question's pairs of neighbouring words that stand in that order",
+    "length": "logarithm of the number of words",
+    "digits": "share of digits among the characters",
+}
+"""What is measured on a page. Idf: inverse document frequency; a share of it counts rare words for more.
+
+Tried and left out, because nothing is lost without them (docs/second_stage.md): BM25 of the best 100 words,
+and whether the question's two rarest words are there.
+"""
+
+HEADING = 20
+NEAR = 25
+"""Words."""
+
+Idf = Callable[[frozenset[int]], Mapping[int, float]]
+"""Terms -> inverse document frequency, without those that no page holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """What each feature is worth, and how that is known."""
+
+    weights: Mapping[str, float]
+    """By feature, per standard deviation of the candidates; a feature left out counts nothing."""
+    card: Mapping[str, Any]
+    """Data and its terms, training questions, figures, limits."""
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Coefficients:
+        """From a file that `pagelens fit` wrote; by default the one that comes with pagelens.
+
+        Raises:
+            UsageError: it is no such file.
+        """
+        path = path or Path(__file__).with_name("evidence.json")
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            weights = {str(name): float(weight) for name, weight in record["weights"].items()}
+            card = dict(record["card"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{path} holds no coefficients ({error}); `pagelens fit` writes some") from error
+        if unknown := weights.keys() - FEATURES.keys():
+            raise UsageError(
+                f"{path}: there is no feature {sorted(unknown)[0]!r}; `pagelens fit` makes a new file"
+            )
+        return cls(weights, card)
+
+
+class EvidenceReranker:
+    """Scores are sums of each feature's share; 0 is the average candidate, and an only candidate.
+
+    Args:
+        languages: As the index was made with.
+        coefficients: Default: those that come with pagelens.
+        idf: Of the collection's pages; None: of the candidates, which knows less.
+    """
+
+    name = "evidence"
+    needs = frozenset({"text", "stages", "list"})
+
+    def __init__(
+        self, languages: tuple[str, ...], coefficients: Coefficients | None = None, idf: Idf | None = None
+    ) -> None:
+        self._languages = languages
+        self._coefficients = coefficients or Coefficients.load()
+        self._idf = idf
+
+    def with_coefficients(self, coefficients: Coefficients) -> EvidenceReranker:
+        """The same on the same collection, with other coefficients."""
+        return EvidenceReranker(self._languages, coefficients, self._idf)
+
+    def score(self, query: Query | str, candidates: Sequence[Candidate]) -> list[float]:
+        """One score a candidate; higher is better."""
+        return [opinion.score for opinion in self.opinions(query, candidates)]
+
+    def opinions(self, query: Query | str, candidates: Sequence[Candidate]) -> list[Opinion]:
+        """One opinion a candidate: the score, and of each feature its value and its share."""
+        measured = self.measure(query, candidates)
+        columns = {
+            name: standardised([values[name] for values in measured]) for name in self._coefficients.weights
+        }
+        opinions = []
+        for row, values in enumerate(measured):
+            features = {
+                name: Feature(values[name], weight * columns[name][row])
+                for name, weight in self._coefficients.weights.items()
+            }
+            opinions.append(Opinion(math.fsum(each.share for each in features.values()), features))
+        return opinions
+
+    def measure(self, query: Query | str, candidates: Sequence[Candidate]) -> list[dict[str, float]]:
+        """The features of each candidate, as they are: not standardised.
+
+        Raises:
+            UsageError: a candidate is plain text or an image; this member needs the stages before it.
+        """
+        for candidate in candidates:
+            if not isinstance(candidate, Candidate):
+                raise UsageError(
+                    f"the evidence reranker needs candidates of a search, not {type(candidate).__name__}; "
+                    "the text cross-encoder takes plain texts"
+                )
+        question = _Question(query if isinstance(query, str) else query.text, self._languages)
+        pages = [_Page(candidate, question) for candidate in candidates]
+        idf = self._idf(question.terms) if self._idf else _idf_among(pages)
+        lowest = min((c.stages["text"].score for c in candidates if "text" in c.stages), default=0.0)
+        return [page.measure(idf, lowest) for page in pages]
+
+
+class _Question:
+    """Its words in order, each as terms; stop words are none."""
+
+    def __init__(self, text: str, languages: tuple[str, ...]) -> None:
+        self.languages = languages
+        words = [(word, terms(word, languages)) for word in text.split()]
+        content = [found for _, found in words if found]
+        self.terms = frozenset[int]().union(*content)
+        self.pairs = [(a, b) for a, b in zip(content, content[1:], strict=False)]
+        self.numbers = frozenset[int]().union(
+            *(found for word, found in words if any(letter.isdigit() for letter in word))
+        )
+        self.matches = _Matches(self)
+
+
+class _Matches(dict[str, frozenset[int]]):
+    """Word -> the question's terms in it; each word is looked at once a question."""
+
+    def __init__(self, question: _Question) -> None:
+        super().__init__()
+        self._question = question
+
+    def __missing__(self, word: str) -> frozenset[int]:
+        found = self[word] = terms(word, self._question.languages) & self._question.terms
+        return found
+
+
+class _Page:
+    """Where the question's terms stand on one page."""
+
+    def __init__(self, candidate: Candidate, question: _Question) -> None:
+        self.candidate, self.question = candidate, question
+        words = candidate.text.split()
+        matches = question.matches
+        self.hits = [(place, found) for place, word in enumerate(words) if (found := matches[word])]
+        self.length = len(words)
+        self.terms = frozenset[int]().union(*(found for _, found in self.hits))
+
+    def measure(self, idf: Mapping[int, float], lowest: float) -> dict[str, float]:
+        """Every feature; `lowest` stands for the nearness of a page without words."""
+        stages, question = self.candidate.stages, self.question
+        total = sum(idf.get(term, 0.0) for term in question.terms) or 1.0
+
+        def share(found: frozenset[int]) -> float:
+            return sum(idf.get(term, 0.0) for term in found) / total
+
+        name = re.sub(r"[\W_]+", " ", PurePath(self.candidate.path).stem)
+        heading = frozenset[int]().union(*(found for place, found in self.hits if place < HEADING))
+        text = self.candidate.text
+        return {
+            "page": stages["bm25"].score if "bm25" in stages else 0.0,
+            "dense": stages["text"].score if "text" in stages else lowest,
+            "document": stages["document"].score if "document" in stages else 0.0,
+            "name": share(terms(name, question.languages) & question.terms),
+            "heading": share(heading),
+            "coverage": share(self.terms),
+            "numbers": len(question.numbers & self.terms) / max(1, len(question.numbers)),
+            "proximity": max((share(found) for found in self._near()), default=0.0),
+            "order": self._ordered() / max(1, len(question.pairs)),
+            "length": math.log(1 + self.length),
+            "digits": sum(map(str.isdigit, text)) / max(1, len(text)),
+        }
+
+    def _near(self) -> Iterator[frozenset[int]]:
+        """The terms of every stretch of 25 words that starts with one of them."""
+        for first, (start, _) in enumerate(self.hits):
+            stretch = self.hits[first : first + NEAR]
+            yield frozenset[int]().union(*(found for place, found in stretch if place < start + NEAR))
+
+    def _ordered(self) -> int:
+        """How many of the question's pairs stand on the page with at most one word between them."""
+        places: dict[int, list[int]] = {}
+        for place, found in self.hits:
+            for term in found:
+                places.setdefault(term, []).append(place)
+
+        def follows(a: frozenset[int], b: frozenset[int]) -> bool:
+            after = {place for term in b for place in places.get(term, ())}
+            before = {place for term in a for place in places.get(term, ())}
+            return any(place + 1 in after or place + 2 in after for place in before)
+
+        return sum(follows(a, b) for a, b in self.question.pairs)
+
+
+def _idf_among(pages: Sequence[_Page]) -> dict[int, float]:
+    counts = Counter(term for page in pages for term in page.terms)
+    return {term: idf_of(count, len(pages)) for term, count in counts.items()}

@@ -1,0 +1,76 @@
+"""Which room may look at which: the table of the rooms, held against every import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pagelens
+
+SOURCE = Path(pagelens.__file__).parent
+ROOMS = ("ingest", "encoders", "rerankers", "store")
+MODULES = sorted({*SOURCE.rglob("*.py"), *(path for room in ROOMS for path in (SOURCE / room).glob("*.py"))})
+"""The rooms by name: `rglob` does not follow the links to them."""
+BASE = {"records", "errors", "scores", "weights", "words", "wire"}
+
+ALLOWED = {
+    **{name: {"errors"} for name in BASE},
+    "backbones": {"errors", "weights"},
+    **{room: BASE | {"backbones", room} for room in ROOMS},
+}
+"""Module or room -> what of pagelens it may import. Any other may import all but `TOP`."""
+TOP = {"cli", "demo"}
+"""What nobody imports: they stand on everything else."""
+
+
+def imports(source: str) -> Iterator[str]:
+    """Names right below `pagelens` that a module imports, wherever in it that stands."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                dotted = [each.name for each in names]
+            case ast.ImportFrom(module="pagelens", names=names, level=0):
+                dotted = [f"pagelens.{each.name}" for each in names]
+            case ast.ImportFrom(module=str(module), level=0):
+                dotted = [module]
+            case ast.ImportFrom():
+                dotted = ["pagelens.<relative>"]
+            case _:
+                continue
+        yield from (each.split(".")[1] for each in dotted if each.startswith("pagelens."))
+
+
+def wrong(owner: str, source: str) -> set[str]:
+    """What a module of `owner`, a room or a module at the top, must not import and does."""
+    found = set(imports(source)) - {owner}
+    return found - ALLOWED[owner] if owner in ALLOWED else found & TOP
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_imports_keep_to_the_table(path: Path) -> None:
+    owner = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    assert not wrong(owner, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("owner", "line"),
+    [
+        ("ingest", "from pagelens.store.plan import Point"),
+        ("encoders", "import pagelens.rerankers.text"),
+        ("rerankers", "def score():\n    from pagelens import encoders"),
+        ("store", "from ..ingest import pool"),
+        ("store", "from pagelens.library import Library"),
+        ("records", "from pagelens.ingest.ocr import read"),
+        ("searching", "from pagelens.cli import app"),
+    ],
+)
+def test_a_wrong_import_is_seen(owner: str, line: str) -> None:
+    assert wrong(owner, line)
+
+
+def test_every_room_was_looked_at() -> None:
+    """A checkout whose links were lost would pass for having nothing to look at."""
+    assert all(list((SOURCE / room).glob("*.py")) for room in ROOMS)
