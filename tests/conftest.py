@@ -1,0 +1,55 @@
+"""What several tests share: an office of made PDF files, and one small library of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from made import write_pdf
+
+from pagelens import Library
+
+FOOTER = "Harbour Office"
+"""Stands on every page: a question for it alone finds them all."""
+
+OFFICE = {
+    "lease.pdf": (
+        "2021-05-03",
+        [
+            "Lease agreement\nThe landlord lets the shop in Quay Street to the tenant.\nThe rent is 1,250.",
+            "Duties of the tenant\nThe tenant keeps the heating and the windows in repair.",
+            "Signatures\nThis lease was signed by Martha Lindqvist.",
+        ],
+    ),
+    "annual report.pdf": (
+        "2023-02-14",
+        [
+            "Annual report\nRevenue in the northern region rose to 48 million.",
+            "Quarterly figures\nFirst quarter 11.2\nSecond quarter 12.9",
+        ],
+    ),
+    "post/minutes.pdf": ("2022-11-30", ["Minutes\nThe board decided to paint the corridor."]),
+}
+"""File -> the day it was changed, and its pages."""
+
+
+@pytest.fixture(scope="session")
+def small_office(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three PDF files with a text layer, six pages in all. Not to be changed."""
+    folder = tmp_path_factory.mktemp("office")
+    for name, (day, pages) in OFFICE.items():
+        path = write_pdf(folder / name, [f"{page}\n{FOOTER}" for page in pages])
+        noon = datetime.fromisoformat(f"{day}T12:00").timestamp()
+        os.utime(path, (noon, noon))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_library(tmp_path_factory: pytest.TempPathFactory, small_office: Path) -> Iterator[Library]:
+    """The office, ingested with the profile `light`; open for the whole session. Not to be changed."""
+    with Library(tmp_path_factory.mktemp("small") / "library.pagelens", profile="light") as library:
+        assert not library.ingest(small_office, readers=1).failed
+        yield library
