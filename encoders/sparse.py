@@ -34,6 +34,10 @@ class Bm25Encoder:
         model = tokenizer(language_of(text, self.languages), self.k, self.b, self.average_length)
         return _vector(*_parts(model.embed_document(text)))
 
+    def encode_pages(self, texts: Sequence[str]) -> list[SparseVector | None]:
+        """A vector a page; None for a page without a term."""
+        return [self.encode(text) for text in texts]
+
     def encode_query(self, text: str) -> SparseVector | None:
         """Each term of the question once, in every language; None for a question of stop words."""
         found = sorted(terms(text, self.languages))

@@ -33,13 +33,18 @@ class ReadSettings:
     ocr_dpi: tuple[int, int] = (200, 300)  # a scan is read at its own resolution within these
     page_seconds: float = 120.0  # after which a page is given up
 
-    def signatures(self) -> dict[str, str]:
-        """What each artefact of reading was made with; two that differ were made differently."""
-        raster = f"{self.raster} {installed('pypdfium2') if self.raster == 'pdfium' else ''}".strip()
-        image = f"{raster} {self.dpi} DPI JPEG {self.jpeg_quality}"
+    @property
+    def image_signature(self) -> str:
+        """What a page image is made with; one with another signature is made again."""
+        engine = f"pdfium {installed('pypdfium2').split('.')[0]}" if self.raster == "pdfium" else self.raster
+        return f"{engine} {self.dpi} DPI JPEG {self.jpeg_quality}"
+
+    def words_signature(self, source: str) -> str:
+        """What words from this source, `"layer"` or an OCR engine, are read with."""
+        if source == "layer":
+            return "layer"
         low, high = self.ocr_dpi
-        words = f"layer or {ocr.version(self.ocr)} {'+'.join(self.languages)} {low}-{high} DPI"
-        return {"image": image, "words": words}
+        return f"{ocr.version(source)} {'+'.join(self.languages)} {low}-{high} DPI"  # type: ignore[arg-type]
 
 
 def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> PageContent:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 import fsspec.core
 
@@ -27,18 +30,14 @@ class PageFiles:
     def __init__(self, root: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(root)
 
-    def write(self, content: PageContent) -> None:
-        """Store the image and the words of a page."""
+    def write(self, content: PageContent) -> dict[str, str]:
+        """Store the image and the words of a page; the SHA-256 of each, by the names `check` uses."""
         base = self._base(content.page.page_id)
         self._fs.makedirs(base.rpartition("/")[0], exist_ok=True)
-        words = [
-            [word.text, *(round(edge, 2) for edge in word.box), word.line, word.confidence]
-            for word in content.text.words
-        ]
-        record = {"schema": SCHEMA, "source": content.text.source, "words": words}
-        data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
-        self._put(f"{base}.jpg", content.jpeg)
-        self._put(f"{base}.words.json.gz", gzip.compress(data, mtime=0))
+        return {
+            "image": self._put(f"{base}.jpg", content.jpeg),
+            "words": self._put(f"{base}.words.json.gz", packed(content.text)),
+        }
 
     def image(self, page_id: str) -> bytes:
         """The page image, JPEG.
@@ -62,6 +61,18 @@ class PageFiles:
         except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
             raise _lost(page_id, f"its words are damaged ({type(error).__name__})") from error
 
+    def words_file(self, page_id: str) -> bytes:
+        """The bytes that `text` reads.
+
+        Raises:
+            DocumentError: they are not there.
+        """
+        return self._get(page_id, ".words.json.gz")
+
+    def documents(self) -> set[str]:
+        """doc_ids that have a folder."""
+        return {path.rpartition("/")[2] for path in self._fs.glob(f"{self._root}/??/*")}
+
     def exists(self, page_id: str) -> bool:
         """Whether image and words are both there."""
         base = self._base(page_id)
@@ -81,6 +92,13 @@ class PageFiles:
                 sizes["images" if path.endswith(".jpg") else "words"] += info["size"]
         return sizes
 
+    def free(self) -> int | None:
+        """Bytes left where the files go; None where that cannot be asked, as in object storage."""
+        if "file" not in self._fs.protocol:
+            return None
+        folder = Path(self._root)
+        return shutil.disk_usage(next(each for each in [folder, *folder.parents] if each.exists())).free
+
     def _base(self, page_id: str) -> str:
         match = re.fullmatch(r"([0-9a-f]{16})#(\d+)", page_id)
         if not match:
@@ -88,9 +106,10 @@ class PageFiles:
         doc_id, number = match.groups()
         return f"{self._root}/{doc_id[:2]}/{doc_id}/{number}"
 
-    def _put(self, path: str, data: bytes) -> None:
+    def _put(self, path: str, data: bytes) -> str:
         self._fs.pipe_file(f"{path}.part", data)
         self._fs.mv(f"{path}.part", path)
+        return hashlib.sha256(data).hexdigest()
 
     def _get(self, page_id: str, suffix: str) -> bytes:
         try:
@@ -98,6 +117,13 @@ class PageFiles:
         except FileNotFoundError as error:
             raise _lost(page_id, f"its {'image' if suffix == '.jpg' else 'words'} are gone") from error
         return data
+
+
+def packed(text: PageText) -> bytes:
+    """The words of a page as their file holds them; the same words give the same bytes."""
+    words = [[w.text, *(round(edge, 2) for edge in w.box), w.line, w.confidence] for w in text.words]
+    record = {"schema": SCHEMA, "source": text.source, "words": words}
+    return gzip.compress(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(), mtime=0)
 
 
 def _lost(page_id: str, what: str) -> DocumentError:

@@ -19,7 +19,8 @@ from pagelens.records import SparseVector
 Vector: TypeAlias = SparseVector | np.ndarray
 """Sparse; dense, shape (size,); or a multivector (late interaction, MaxSim), shape (rows, size)."""
 
-Value: TypeAlias = str | int | bool
+Value: TypeAlias = str | int
+FieldKind: TypeAlias = Literal["keyword", "integer", "float"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Schema:
     """What a collection holds: its named vectors, and the payload fields that filters may name."""
 
     vectors: tuple[VectorSpec, ...]
-    fields: Mapping[str, Literal["keyword", "integer", "float"]]
+    fields: Mapping[str, FieldKind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,18 @@ class Where:
     """Which points count. Everything given must hold; nothing given holds for all.
 
     A tuple of values means any of them; an empty tuple, or empty `ids`, matches nothing.
+
+    Raises:
+        UsageError: a truth value is to be matched; Edge 0.9.0 takes `True` for 1 and finds nothing.
     """
 
     match: Mapping[str, Value | tuple[Value, ...] | Range] = field(default_factory=dict)
     ids: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        for key, wanted in self.match.items():
+            if isinstance(wanted, bool):
+                raise UsageError(f"filter {key!r}: a truth value cannot be matched; store a word or a number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +105,10 @@ class Store(Protocol):
     """What every engine offers. Lists come back by falling score, ties by id."""
 
     def declare(self, schema: Schema) -> None:
-        """Create the collection, or add what it lacks of `schema`; existing points stay as they are.
+        """Create the collection, or add what it lacks of `schema`; what is there stays as it is.
 
         Raises:
-            UsageError: a vector of that name exists with another kind or size.
+            UsageError: a vector or field of that name exists with another kind or size.
         """
 
     def upsert(self, points: Sequence[Point]) -> None:
@@ -111,7 +120,7 @@ class Store(Protocol):
         """
 
     def update(self, points: Sequence[Point]) -> None:
-        """Set the payload keys and the vectors these points carry; their other keys and vectors stay. Durable.
+        """Set the payload keys and the vectors these points carry; the rest stays. Durable.
 
         Vectors are written before payloads, so that a signature never vouches for a vector that is not there.
         Points that do not exist are passed over.
@@ -124,7 +133,14 @@ class Store(Protocol):
         """Remove the points that match. Durable."""
 
     def query(self, queries: Sequence[ListQuery]) -> list[list[Scored]]:
-        """Answer several lists as one batch, in their order."""
+        """Answer several lists as one batch, in their order.
+
+        A sparse list holds only points that share a term with the query; where several tie at its end, any of
+        them may be the last.
+
+        Raises:
+            UsageError: a query's vector is not finite, or not of the kind and size declared.
+        """
 
     def retrieve(
         self, ids: Sequence[str], vectors: Sequence[str] = (), payload: bool | Sequence[str] = True
@@ -153,34 +169,52 @@ MAX_ELEMENTS = 1_048_576
 """Numbers in one multivector that a Qdrant server takes (its `common/validation.rs`)."""
 
 
-def check_points(points: Iterable[Point], schema: Schema) -> None:
+def check_points(points: Iterable[Point], specs: Mapping[str, VectorSpec]) -> None:
     """Refuse what an engine would accept silently or die of.
+
+    Args:
+        points: About to be written.
+        specs: Of the vectors that are declared, by name.
 
     Raises:
         UsageError: naming the point, the vector, and both numbers where two differ.
     """
-    specs = {spec.name: spec for spec in schema.vectors}
     for point in points:
         for name, vector in point.vectors.items():
-            if name not in specs:
-                raise UsageError(
-                    f"point {point.id}: no vector {name!r} is declared; there are {sorted(specs)}"
-                )
-            if wrong := _wrong_vector(vector, specs[name]):
-                raise UsageError(f"point {point.id}, vector {name!r}: {wrong}")
+            if wrong := _wrong_vector(name, vector, specs):
+                raise UsageError(f"point {point.id}: {wrong}")
 
 
-def _wrong_vector(vector: Vector, spec: VectorSpec) -> str | None:
-    if isinstance(vector, SparseVector):
-        if spec.kind != "sparse":
-            return f"is sparse, {spec.kind} was declared"
-        if len(vector.indices) != len(vector.values):
-            return f"has {len(vector.indices)} indices and {len(vector.values)} values"
-        if len(np.unique(vector.indices)) != len(vector.indices):
-            return "has an index twice"
-        return None if np.isfinite(vector.values).all() else "holds a number that is not finite"
-    dimensions = {"dense": 1, "multi": 2}.get(spec.kind)
-    if vector.ndim != dimensions:
+def check_queries(queries: Iterable[ListQuery], specs: Mapping[str, VectorSpec]) -> None:
+    """Refuse what no vector of its kind can be compared with; `specs` and `UsageError` as `check_points`."""
+    for query in queries:
+        if wrong := _wrong_vector(query.using, query.vector, specs):
+            raise UsageError(f"query: {wrong}")
+
+
+def _wrong_vector(name: str, vector: Vector, specs: Mapping[str, VectorSpec]) -> str | None:
+    if name not in specs:
+        return f"no vector {name!r} is declared; there are {', '.join(sorted(specs)) or 'none'}"
+    wrong = (
+        _wrong_sparse(vector, specs[name])
+        if isinstance(vector, SparseVector)
+        else _wrong_dense(vector, specs[name])
+    )
+    return wrong and f"vector {name!r} {wrong}"
+
+
+def _wrong_sparse(vector: SparseVector, spec: VectorSpec) -> str | None:
+    if spec.kind != "sparse":
+        return f"is sparse, {spec.kind} was declared"
+    if len(vector.indices) != len(vector.values):
+        return f"has {len(vector.indices)} indices and {len(vector.values)} values"
+    if len(np.unique(vector.indices)) != len(vector.indices):
+        return "has an index twice"
+    return None if np.isfinite(vector.values).all() else "holds a number that is not finite"
+
+
+def _wrong_dense(vector: np.ndarray, spec: VectorSpec) -> str | None:
+    if vector.ndim != {"dense": 1, "multi": 2}.get(spec.kind):
         return f"has {vector.ndim} dimensions, a {spec.kind} vector was declared"
     if vector.shape[-1] != spec.size:
         return f"has size {vector.shape[-1]}, {spec.size} was declared"

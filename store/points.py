@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from pagelens.records import Document, Page, PageText
+from pagelens.store.plan import FieldKind
 
 _NAMESPACE = uuid.UUID("9d1c36f2-6a0b-5d53-8d5e-2f6f0b7f3a11")  # of pagelens points; drawn once
 FORMAT = 1
 """Of the library; another is refused."""
-FIELDS = {
+FIELDS: Mapping[str, FieldKind] = {
     "kind": "keyword",
     "doc_id": "keyword",
     "language": "keyword",
@@ -56,9 +57,25 @@ def page_point_id(page_id: str) -> str:
 
 
 def page_payload(
-    page: Page, text: PageText, language: str, date: float, signatures: Mapping[str, str]
+    page: Page,
+    text: PageText,
+    language: str,
+    date: float,
+    signatures: Mapping[str, str],
+    digests: Mapping[str, str],
+    metadata: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Everything about a page that is not a vector. `date`: seconds since 1970, of the file."""
+    """Everything about a page that is not a vector.
+
+    Args:
+        page: Identity and geometry.
+        text: Its words.
+        language: ISO 639-2.
+        date: Seconds since 1970, of the file unless its metadata have a date.
+        signatures: Artefact -> what it is made with.
+        digests: Page file -> SHA-256 of its bytes.
+        metadata: Fields the user joined.
+    """
     return {
         "kind": "page",
         "doc_id": page.doc_id,
@@ -68,9 +85,12 @@ def page_payload(
         "text": text.text,
         "text_source": text.source,
         "words": len(text.words),
+        "confidence": text.confidence,
         "language": language,
         "date": date,
         "signatures": dict(signatures),
+        "digests": dict(digests),
+        "metadata": dict(metadata),
     }
 
 
@@ -80,18 +100,35 @@ def page_of(payload: Mapping[str, Any]) -> Page:
 
 
 def document_payload(
-    document: Document, files: list[SeenFile], signatures: Mapping[str, str], whole: bool
+    document: Document,
+    files: Sequence[SeenFile],
+    metadata: Mapping[str, str],
+    signatures: Mapping[str, Sequence[str]] | None,
 ) -> dict[str, Any]:
-    """`whole` is written last, once every page of the document has its point."""
+    """A document under all its names.
+
+    Args:
+        document: The file by content.
+        files: Its names.
+        metadata: Fields the user joined.
+        signatures: Artefact -> what its pages are made with, written last, once every page has its point or
+            its failure; None until then: the document is not whole.
+    """
     return {
         "kind": "document",
         "doc_id": document.doc_id,
         "sha256": document.sha256,
         "pages": document.pages,
         "files": [asdict(each) for each in files],
-        "signatures": dict(signatures),
-        "whole": whole,
+        "metadata": dict(metadata),
+        "signatures": {key: list(each) for key, each in (signatures or {}).items()},
+        "whole": signatures is not None,
     }
+
+
+def document_of(payload: Mapping[str, Any]) -> Document:
+    """The document a payload is of."""
+    return Document(payload["sha256"], payload["pages"])
 
 
 def files_of(payload: Mapping[str, Any]) -> list[SeenFile]:

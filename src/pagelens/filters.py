@@ -16,13 +16,14 @@ PathsOf = Callable[[Point], Sequence[str]]
 """The absolute paths a document's point was seen under."""
 
 
-def where(wanted: Mapping[str, Any], store: Store, paths_of: PathsOf) -> Where:
+def where(wanted: Mapping[str, Any], store: Store, paths_of: PathsOf, joined: Sequence[str] = ()) -> Where:
     """Which pages count.
 
     Args:
         wanted: As `records.Query.filter`.
         store: Knows the documents that `stem` and `path` are looked up among.
         paths_of: Gives their paths.
+        joined: Names of metadata fields, which are keys too.
 
     Raises:
         UsageError: an unknown key, or a value that is no page number or date.
@@ -44,8 +45,10 @@ def where(wanted: Mapping[str, Any], store: Store, paths_of: PathsOf) -> Where:
                 match["date"] = _days(value)
             case "language":
                 match["language"] = tuple(values)
+            case _ if key in joined:
+                match[f"metadata.{key}"] = tuple(values)
             case _:
-                raise UsageError(f"there is no filter {key!r}; choose from {', '.join(KEYS)}")
+                raise UsageError(f"there is no filter {key!r}; choose from {', '.join([*KEYS, *joined])}")
     if documents:
         match["doc_id"] = tuple(sorted(documents[0].intersection(*documents[1:])))
     return Where(match)

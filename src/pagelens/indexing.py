@@ -6,23 +6,24 @@ the last of its pages: whatever is there is whole, and after any crash the next 
 
 from __future__ import annotations
 
+import errno
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from pagelens.errors import DocumentError
-from pagelens.ingest.pool import Answer, ReaderPool, Task
-from pagelens.ingest.sources import Source
-from pagelens.records import Document, PageContent, SparseVector
+from pagelens.ingest.pool import ReaderPool, Task
+from pagelens.ingest.reading import ReadSettings
+from pagelens.metadata import Fields, timestamp
+from pagelens.records import Document, PageContent
 from pagelens.store.pages import PageFiles
 from pagelens.store.plan import Point, Store, Vector, Where
 from pagelens.store.points import (
     SeenFile,
+    document_of,
     document_payload,
     failure_payload,
     files_of,
@@ -34,20 +35,19 @@ from pagelens.words import language_of
 
 BATCH = 16
 """Pages encoded and written together: flushing costs about 2 ms a page then, 10 ms one by one."""
+PAGE_BYTES = 400_000
+"""What a page takes until the library's own pages say better; the goal of the profile `light`."""
 
 
-class SparseEncoder(Protocol):
-    """Text to a sparse vector."""
+class PageEncoder(Protocol):
+    """Texts of pages to a vector each."""
 
-    languages: tuple[str, ...]
+    @property
+    def signature(self) -> str:
+        """What its vectors are made with."""
 
-    def encode(self, text: str) -> SparseVector | None: ...
-
-
-class TextEncoder(Protocol):
-    """Texts to a matrix each."""
-
-    def encode_pages(self, texts: Sequence[str]) -> list[np.ndarray | None]: ...
+    def encode_pages(self, texts: Sequence[str]) -> Sequence[Vector | None]:
+        """None for a page without words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,11 @@ class Report:
     unchanged: int = 0
     removed: int = 0
     failed: list[Failure] = field(default_factory=list)
+    """Of this run, and of earlier ones where the file has not changed and was not tried again."""
     pages: int = 0
     """Pages read."""
+    encoded: int = 0
+    """Pages whose vectors were made anew from their stored words."""
     seconds: float = 0.0
 
 
@@ -94,226 +97,370 @@ class _Job:
     """A document whose pages are being read."""
 
     document: Document
-    file: SeenFile
-    left: int
-    failed: bool = False
+    files: list[SeenFile]
+    metadata: Fields
+    left: set[int]
+    """Numbers of the pages without an answer."""
 
 
 class Ingest:
     """One run.
 
     Args:
-        store: Declared with the vectors that the encoders make.
-        files: Where page files go.
-        sparse: BM25 of pages and documents.
-        text: Windows of pages; None for words alone.
-        signatures: What each artefact is made with; a document with others is read again.
-        root_of: Folder named by the user -> name of the library's root.
-        progress: Called after every page.
+        store: Declared with the encoders' vectors.
+        pages: Where page files go.
+        reading: How the pool reads.
+        encoders: By the name of the vector they make; `bm25` also makes a document's `document_bm25`.
+        progress: Called after every answer of a reader.
     """
 
     def __init__(
         self,
         store: Store,
-        files: PageFiles,
-        sparse: SparseEncoder,
-        text: TextEncoder | None,
-        signatures: Mapping[str, str],
-        root_of: Callable[[Path], tuple[str, Path]],
-        progress: Callable[[Progress], None] | None = None,
+        pages: PageFiles,
+        reading: ReadSettings,
+        encoders: Mapping[str, PageEncoder],
+        progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
-        self._store, self._files, self._sparse, self._text = store, files, sparse, text
-        self._signatures = dict(signatures)
-        self._root_of = root_of
-        self._progress = progress or (lambda _: None)
+        self._store, self._pages, self._reading, self._encoders = store, pages, reading, encoders
+        self._progress = progress
+        self._allowed = {
+            "image": {reading.image_signature},
+            "words": {reading.words_signature("layer"), reading.words_signature(reading.ocr)},
+            **{name: {encoder.signature} for name, encoder in encoders.items()},
+        }
         self._report = Report()
-        self._jobs: dict[Path, _Job] = {}
-        self._batch: list[tuple[Path, PageContent]] = []
+        self._started = time.monotonic()
+        self._metadata: Mapping[Path, Fields] | None = None
+        self._retry = False
+        self._known: dict[tuple[str, str], tuple[SeenFile, str]] = {}  # (root, path) -> file, doc_id
+        self._failures: dict[tuple[str, str], list[Point]] = {}
+        self._jobs: dict[str, _Job] = {}  # by doc_id
+        self._opened: dict[Path, str] = {}  # path -> doc_id
+        self._contents: list[PageContent] = []
+        self._points: list[Point] = []
+        self._whole: list[_Job] = []
         self._done = self._total = 0
         self._replaced = False
 
-    def run(self, sources: Sequence[Source], pool: ReaderPool) -> Report:
-        """Bring the library up to date with `sources`."""
-        started = time.monotonic()
-        known = self._known()
-        seen = {source.path: self._seen(source) for source in sources}
+    def run(
+        self,
+        files: Mapping[Path, SeenFile],
+        pool: ReaderPool,
+        *,
+        metadata: Mapping[Path, Fields] | None = None,
+        gone: Iterable[SeenFile] = (),
+        retry: bool = False,
+    ) -> Report:
+        """Bring the library up to date.
+
+        Args:
+            files: What is to be in it, by absolute path.
+            pool: Reads with the same settings.
+            metadata: Fields to join; None leaves what is there.
+            gone: Names to take out.
+            retry: Try again what failed before and has not changed.
+
+        Raises:
+            OSError: the disk cannot hold it (`errno.ENOSPC`); the index is sound.
+        """
+        self._metadata, self._retry = metadata, retry
+        documents = {p.payload["doc_id"]: p for p in self._store.scroll(Where({"kind": "document"}))}
+        for doc_id, point in documents.items():
+            for file in files_of(point.payload):
+                self._known[file.root, file.path] = file, doc_id
+        for point in self._store.scroll(Where({"kind": "failure"})):
+            [file] = files_of(point.payload)
+            self._failures.setdefault((file.root, file.path), []).append(point)
+        for file in gone:
+            self._forget_name(file)
+            self._report.removed += 1
         tasks: deque[Task] = deque()
-        for path, file in seen.items():
-            if known.get((file.root, file.path), (None, ""))[0] == file:
-                self._report.unchanged += 1
-            else:
+        for path, file in files.items():
+            if not self._is_current(path, file, documents):
                 tasks.append(Task(path))
+        opening = len(tasks)
         while tasks or pool.busy:
             while tasks and pool.room:
                 pool.submit(tasks.popleft())
             answer = pool.take()
-            path = answer.task.path
+            path, number = answer.task.path, answer.task.number
+            opening -= number is None
             match answer.result:
                 case Document() as document:
-                    tasks.extendleft(reversed(self._open(path, seen[path], document, known)))
+                    tasks.extend(self._open(path, files[path], document))
+                case PageContent() as content if content.page.doc_id == self._opened[path]:
+                    self._contents.append(content)
+                    self._answered(path, content.page.number)
                 case PageContent() as content:
-                    self._batch.append((path, content))
-                    self._done += 1
+                    reason = "the file changed while it was read; ingest it again"
+                    self._fail(path, files[path], DocumentError("open", reason, number))
                 case DocumentError() as error:
-                    self._fail(path, seen[path], error)
-            if len(self._batch) >= BATCH or not (pool.busy or tasks):
+                    self._fail(path, files[path], error)
+            if not opening and number is None:
+                self._check_room()
+            if len(self._contents) + len(self._points) >= BATCH or not (pool.busy or tasks):
                 self._write()
-            files_left = sum(task.number is None for task in tasks)
-            self._progress(Progress(self._done, self._total, files_left, len(self._report.failed)))
+            self._progress(Progress(self._done, self._total, opening, len(self._report.failed)))
+        self._write()
         if self._replaced:
             self._store.optimize()  # replaced points skew the document frequencies until then
-        self._report.seconds = time.monotonic() - started
+        self._report.seconds = time.monotonic() - self._started
         return self._report
 
-    def _known(self) -> dict[tuple[str, str], tuple[SeenFile, str]]:
-        """Files of whole documents made with today's signatures, and their doc_id."""
-        documents = self._store.scroll(Where({"kind": "document"}))
-        return {
-            (file.root, file.path): (file, point.payload["doc_id"])
-            for point in documents
-            if point.payload["whole"] and point.payload["signatures"] == self._signatures
-            for file in files_of(point.payload)
-        }
+    # what need not be read
 
-    def _seen(self, source: Source) -> SeenFile:
-        name, folder = self._root_of(source.root)
-        return SeenFile(name, source.path.relative_to(folder).as_posix(), source.size, source.mtime_ns)
-
-    def _open(
-        self,
-        path: Path,
-        file: SeenFile,
-        document: Document,
-        known: Mapping[tuple[str, str], tuple[SeenFile, str]],
-    ) -> list[Task]:
-        """Note the file's document; the tasks of its pages that are not stored yet."""
-        before = known.get((file.root, file.path))
-        if before and before[1] != document.doc_id:
-            self._forget(before[1], file)
-            self._report.changed += 1
-        self._store.delete(Where(ids=frozenset({point_id("failure", file.root, file.path)})))
-        stored = self._store.retrieve([point_id("document", document.doc_id)])
-        names = files_of(stored[0].payload) if stored else []
-        names = [each for each in names if (each.root, each.path) != (file.root, file.path)] + [file]
-        current = bool(stored) and stored[0].payload["signatures"] == self._signatures
-        if stored and current and stored[0].payload["whole"]:
-            self._store.update(
-                [Point(stored[0].id, document_payload(document, names, self._signatures, True))]
-            )
-            self._report.unchanged += not before
-            return []
-        if not (before and before[1] != document.doc_id):
-            self._report.added += 1
-        if any(job.document == document for job in self._jobs.values()):
-            return self._second_name(document, names)
-        self._upsert_document(document, names, None, whole=False)
-        present = {point.id: point.payload["signatures"] for point in self._pages(document, ["signatures"])}
-        missing = [
-            number
-            for number in range(document.pages)
-            if present.get(page_point_id(f"{document.doc_id}#{number}")) != self._signatures
-        ]
-        self._replaced |= any(page_point_id(f"{document.doc_id}#{number}") in present for number in missing)
-        self._total += len(missing)
-        self._jobs[path] = _Job(document, file, len(missing))
-        if not missing:
-            self._finish(path)
-        return [Task(path, number) for number in missing]
-
-    def _second_name(self, document: Document, names: list[SeenFile]) -> list[Task]:
-        """The same content under another name while the first is being read: only the name is noted."""
-        self._upsert_document(document, names, None, whole=False)
-        self._report.added -= 1
+    def _is_current(self, path: Path, file: SeenFile, documents: Mapping[str, Point]) -> bool:
+        """Whether a file needs no reader; its standing failures are reported again, its metadata joined."""
+        standing = self._failures.get((file.root, file.path), [])
+        if standing and self._retry:
+            return False
+        whole_file = [failure for failure in standing if failure.payload["page"] is None]
+        if whole_file and files_of(whole_file[0].payload) == [file]:
+            self._report.failed.append(_failure(path, whole_file[0].payload))
+            return True
+        known, doc_id = self._known.get((file.root, file.path), (None, ""))
+        if known != file:
+            return False
+        payload = documents[doc_id].payload
+        if not payload["whole"] or self._stale(payload["signatures"]):
+            return False
+        self._report.failed += [_failure(path, failure.payload) for failure in standing]
+        wanted = self._fields(path, payload["metadata"])
+        if wanted != payload["metadata"]:
+            self._store.update([Point(documents[doc_id].id, {"metadata": wanted})])
+            self._join(doc_id, wanted)
         self._report.unchanged += 1
-        return []
+        return True
+
+    def _stale(self, made: Mapping[str, Iterable[str]]) -> bool:
+        """Whether any artefact was made otherwise than today."""
+        return any(
+            not made.get(name) or not set(made[name]) <= allowed for name, allowed in self._allowed.items()
+        )
+
+    def _fields(self, path: Path, before: Mapping[str, str]) -> Fields:
+        return dict(before) if self._metadata is None else self._metadata.get(path, {})
+
+    def _join(self, doc_id: str, metadata: Fields) -> None:
+        pages = self._store.scroll(Where({"kind": "page", "doc_id": doc_id}), payload=[])
+        dated = {"date": timestamp(metadata["date"])} if "date" in metadata else {}
+        self._store.update([Point(page.id, {"metadata": metadata, **dated}) for page in pages])
+
+    # vectors from stored words
+
+    def encode_stale(self) -> None:
+        """Make anew the vectors, of the whole library, that another encoder made; nothing is read for it.
+
+        Vectors of two models in one list would be compared with each other, so this is not left to what a run
+        happens to name.
+        """
+        for document in list(self._store.scroll(Where({"kind": "document"}))):
+            payload = document.payload
+            made = payload["signatures"]
+            if payload["whole"] and all(made.get(n) == [e.signature] for n, e in self._encoders.items()):
+                continue
+            pages = self._pages_of(payload["doc_id"])
+            for start in range(0, len(pages), BATCH):
+                self._encode(pages[start : start + BATCH])
+            if payload["whole"]:
+                job = _Job(document_of(payload), files_of(payload), payload["metadata"], set())
+                self._store.upsert([self._document_point(job)])
+
+    def _encode(self, pages: Sequence[Point]) -> None:
+        updates: dict[str, tuple[dict[str, str], dict[str, Vector]]] = {}
+        for name, encoder in self._encoders.items():
+            stale = [p for p in pages if p.payload["signatures"].get(name) != encoder.signature]
+            vectors = encoder.encode_pages([p.payload["text"] for p in stale])
+            for page, vector in zip(stale, vectors, strict=True):
+                signatures, made = updates.setdefault(page.id, (dict(page.payload["signatures"]), {}))
+                signatures[name] = encoder.signature
+                if vector is not None:
+                    made[name] = vector
+        self._store.update(
+            [Point(id, {"signatures": signatures}, made) for id, (signatures, made) in updates.items()]
+        )
+        self._report.encoded += len(updates)
+        self._replaced |= bool(updates)
+
+    # reading
+
+    def _open(self, path: Path, file: SeenFile, document: Document) -> list[Task]:
+        """Note the file's document; the tasks of its pages that are not stored yet."""
+        doc_id = document.doc_id
+        self._forget_failures(file)
+        before = self._known.get((file.root, file.path))
+        if before and before[1] != doc_id:
+            self._forget_name(before[0])
+        self._opened[path] = doc_id
+        if job := self._jobs.get(doc_id):  # the same content under another name, while it is being read
+            job.files.append(file)
+            self._report.unchanged += 1
+            return []
+        stored = self._store.retrieve([point_id("document", doc_id)])
+        payload = stored[0].payload if stored else None
+        names = (
+            [n for n in files_of(payload) if (n.root, n.path) != (file.root, file.path)] if payload else []
+        )
+        metadata = self._fields(path, payload["metadata"] if payload else {})
+        missing = set(range(document.pages)) - self._present(document)
+        if before and (before[1] != doc_id or missing):
+            self._report.changed += 1
+        elif payload is None or not payload["whole"]:
+            self._report.added += 1
+        else:
+            self._report.unchanged += 1
+        job = _Job(document, [*names, file], metadata, missing)
+        if not missing:
+            self._whole.append(job)
+            return []
+        self._points.append(
+            Point(point_id("document", doc_id), document_payload(document, job.files, metadata, None))
+        )
+        self._jobs[doc_id] = job
+        self._total += len(missing)
+        return [Task(path, number) for number in sorted(missing)]
+
+    def _present(self, document: Document) -> set[int]:
+        """Pages that need no reading: stored as today's settings have it, or failed and not to be tried again."""
+        pages = self._pages_of(document.doc_id)
+        current = {p.payload["number"] for p in pages if not self._reading_stale(p.payload["signatures"])}
+        self._replaced |= len(current) < len(pages)
+        failed = self._store.scroll(Where({"kind": "failure", "doc_id": document.doc_id}))
+        return current if self._retry else current | {p.payload["page"] for p in failed}
+
+    def _reading_stale(self, made: Mapping[str, str]) -> bool:
+        return any(made.get(name) not in self._allowed[name] for name in ("image", "words"))
 
     def _write(self) -> None:
-        """Store a batch: files, then points, then the documents that are whole by it."""
-        contents = [content for _, content in self._batch]
+        """Store a batch: page files, then points, then the documents that are whole by it."""
+        contents, self._contents = self._contents, []
         texts = [content.text.text for content in contents]
-        matrices = self._text.encode_pages(texts) if self._text else [None] * len(texts)
-        points = []
-        for (path, content), text, matrix in zip(self._batch, texts, matrices, strict=True):
-            self._files.write(content)
-            vectors: dict[str, Vector] = {}
-            if (bm25 := self._sparse.encode(text)) is not None:
-                vectors["bm25"] = bm25
-            if matrix is not None:
-                vectors["text"] = matrix
-            date = self._jobs[path].file.mtime_ns / 1e9
-            language = language_of(text, self._sparse.languages)
-            payload = page_payload(content.page, content.text, language, date, self._signatures)
-            points.append(Point(page_point_id(content.page.page_id), payload, vectors))
-        self._store.upsert(points)
-        self._report.pages += len(points)
-        paths = [path for path, _ in self._batch]
-        self._batch = []
-        for path in paths:
-            self._page_done(path)
+        vectors = {name: encoder.encode_pages(texts) for name, encoder in self._encoders.items()}
+        for i, content in enumerate(contents):
+            digests = self._pages.write(content)
+            job = self._job_of(content.page.doc_id)
+            page = content.page
+            date = job.metadata.get("date")
+            payload = page_payload(
+                page,
+                content.text,
+                language_of(texts[i], self._reading.languages),
+                timestamp(date) if date else job.files[-1].mtime_ns / 1e9,
+                {
+                    "image": self._reading.image_signature,
+                    "words": self._reading.words_signature(content.text.source),
+                    **{name: encoder.signature for name, encoder in self._encoders.items()},
+                },
+                digests,
+                job.metadata,
+            )
+            made = {name: each[i] for name, each in vectors.items()}
+            self._points.append(
+                Point(page_point_id(page.page_id), payload, {k: v for k, v in made.items() if v is not None})
+            )
+        self._store.upsert(self._points)
+        self._points = []
+        self._report.pages += len(contents)
+        whole, self._whole = self._whole, []
+        self._store.upsert([self._document_point(job) for job in whole])
 
-    def _page_done(self, path: Path) -> None:
-        job = self._jobs[path]
-        job.left -= 1
-        if job.left == 0:
-            self._finish(path)
+    def _job_of(self, doc_id: str) -> _Job:
+        return self._jobs.get(doc_id) or next(job for job in self._whole if job.document.doc_id == doc_id)
 
-    def _finish(self, path: Path) -> None:
-        """Every page has its point or its failure: give the document its own vector, and mark it whole."""
-        job = self._jobs.pop(path)
-        pages = sorted(
-            self._pages(job.document, ["number", "text"]), key=lambda point: point.payload["number"]
+    def _answered(self, path: Path, number: int) -> None:
+        self._done += 1
+        job = self._jobs[self._opened[path]]
+        job.left.discard(number)
+        if not job.left:
+            self._whole.append(self._jobs.pop(job.document.doc_id))
+
+    def _document_point(self, job: _Job) -> Point:
+        """A whole document: its own vector, and what its pages are made with."""
+        pages = self._pages_of(job.document.doc_id)
+        [vector] = self._encoders["bm25"].encode_pages(["\n".join(page.payload["text"] for page in pages)])
+        made = {
+            name: sorted({page.payload["signatures"].get(name, "") for page in pages} or allowed)
+            for name, allowed in self._allowed.items()
+        }
+        payload = document_payload(job.document, job.files, job.metadata, made)
+        return Point(
+            point_id("document", job.document.doc_id),
+            payload,
+            {} if vector is None else {"document_bm25": vector},
         )
-        vector = self._sparse.encode("\n".join(point.payload["text"] for point in pages))
-        stored = self._store.retrieve([point_id("document", job.document.doc_id)])
-        # A page that failed is tried again by the next ingest.
-        self._upsert_document(job.document, files_of(stored[0].payload), vector, whole=not job.failed)
 
-    def _upsert_document(
-        self, document: Document, names: list[SeenFile], vector: SparseVector | None, whole: bool
-    ) -> None:
-        payload = document_payload(document, names, self._signatures, whole)
-        vectors: dict[str, Vector] = {} if vector is None else {"document_bm25": vector}
-        self._store.upsert([Point(point_id("document", document.doc_id), payload, vectors)])
+    def _pages_of(self, doc_id: str) -> list[Point]:
+        """The document's pages by number, with their words and signatures."""
+        pages = self._store.scroll(
+            Where({"kind": "page", "doc_id": doc_id}), payload=["number", "text", "signatures"]
+        )
+        return sorted(pages, key=lambda page: int(page.payload["number"]))
 
-    def _pages(self, document: Document, keys: list[str]) -> Sequence[Point]:
-        return list(self._store.scroll(Where({"kind": "page", "doc_id": document.doc_id}), payload=keys))
+    # what goes wrong
 
     def _fail(self, path: Path, file: SeenFile, error: DocumentError) -> None:
         """Record a failure; the rest goes on."""
-        job = self._jobs.get(path)
-        doc_id = job.document.doc_id if job else None
+        doc_id = self._opened.get(path)
         payload = failure_payload(file, doc_id, error.page, error.stage, error.reason)
         parts = [file.root, file.path] + ([] if error.page is None else [error.page])
         self._store.upsert([Point(point_id("failure", *parts), payload)])
-        page = None if error.page is None else error.page + 1
-        self._report.failed.append(Failure(str(path), page, error.stage, error.reason))
-        if job and error.page is not None:
-            job.failed = True
-            self._done += 1
-            self._page_done(path)
+        self._report.failed.append(_failure(path, payload))
+        if doc_id is not None and error.page is not None:
+            self._answered(path, error.page)
 
-    def _forget(self, doc_id: str, file: SeenFile) -> None:
+    def _check_room(self) -> None:
+        """Every file is open: refuse now what the disk cannot hold, not after hours of reading."""
+        if not self._total:
+            return
+        stored = self._store.count(Where({"kind": "page"}))
+        index = sum(self._store.size().values())
+        used = sum(self._pages.size().values()) + index
+        a_page = used / stored if stored >= 100 else PAGE_BYTES
+        needed = self._total * a_page + index  # old and new segments coexist while optimizing
+        free = self._pages.free()
+        if free is not None and free < needed:
+            raise OSError(
+                errno.ENOSPC,
+                f"{self._total} pages need about {needed / 2**30:.1f} GB, and {free / 2**30:.1f} GB are free; "
+                "free some space or use a library on another disk (--library), then run it again",
+            )
+
+    def _forget_failures(self, file: SeenFile) -> None:
+        """A file that could be opened has not failed; its failed pages stay recorded unless tried again."""
+        standing = self._failures.get((file.root, file.path), [])
+        ids = {point.id for point in standing if self._retry or point.payload["page"] is None}
+        if ids:
+            self._store.delete(Where(ids=frozenset(ids)))
+
+    def _forget_name(self, file: SeenFile) -> None:
         """Take a name from a document, and remove the document with its last name."""
-        stored = self._store.retrieve([point_id("document", doc_id)])
-        names = [n for n in files_of(stored[0].payload) if (n.root, n.path) != (file.root, file.path)]
+        if ids := {point.id for point in self._failures.pop((file.root, file.path), [])}:
+            self._store.delete(Where(ids=frozenset(ids)))
+        _, doc_id = self._known.pop((file.root, file.path), (file, None))
+        if doc_id is None:
+            return  # it had only failed
+        [document] = self._store.retrieve([point_id("document", doc_id)])
+        names = [
+            each
+            for each in document.payload["files"]
+            if (each["root"], each["path"]) != (file.root, file.path)
+        ]
         if names:
-            self._store.update([Point(stored[0].id, {"files": document_files(names)})])
+            self._store.update([Point(document.id, {"files": names})])
         else:
-            remove_document(self._store, self._files, doc_id)
+            remove_document(self._store, self._pages, doc_id)
             self._replaced = True
 
 
-def document_files(names: list[SeenFile]) -> list[dict[str, Any]]:
-    """Names as a payload holds them."""
-    from dataclasses import asdict
-
-    return [asdict(each) for each in names]
-
-
-def remove_document(store: Store, files: PageFiles, doc_id: str) -> None:
+def remove_document(store: Store, pages: PageFiles, doc_id: str) -> None:
     """Take a document out: points first, so that nothing points to files that are gone."""
     store.delete(Where({"doc_id": doc_id}))
-    files.delete(doc_id)
+    pages.delete(doc_id)
 
 
-__all__ = ["Answer", "Failure", "Ingest", "Progress", "Report", "remove_document"]
+def _failure(path: Path, payload: Mapping[str, object]) -> Failure:
+    page = payload["page"]
+    return Failure(
+        str(path), page + 1 if isinstance(page, int) else None, str(payload["stage"]), str(payload["reason"])
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pagelens.checking import Finding, check
 from pagelens.errors import Missing, UsageError
 from pagelens.estimating import Estimate, estimate
-from pagelens.evidence import passages
+from pagelens.evidence import evidence
 from pagelens.hits import Hit, Hits
 from pagelens.indexing import Failure, Ingest, PageEncoder, Progress, Report, remove_document
 from pagelens.ingest import ocr
@@ -24,14 +23,14 @@ from pagelens.ingest.reading import ReadSettings
 from pagelens.ingest.sources import find
 from pagelens.metadata import read_metadata
 from pagelens.profiles import PROFILES, Profile, choose
-from pagelens.records import PageText, Query
+from pagelens.records import Candidate, PageText, Query
 from pagelens.roots import Roots
-from pagelens.searching import Candidate, Searcher
+from pagelens.rules import Rule, on_named_pages, pages_named
+from pagelens.searching import STAGES, Cascade, Found, Reranker, Searcher, Step, parse_cascade
 from pagelens.store.client import EdgeStore
 from pagelens.store.pages import PageFiles
-from pagelens.store.plan import Point, Schema, VectorSpec, Where
-from pagelens.store.points import FIELDS, FORMAT, SeenFile, files_of, page_of, point_id
-from pagelens.words import idf, terms
+from pagelens.store.plan import FieldKind, Point, Schema, VectorSpec, Where
+from pagelens.store.points import FIELDS, FORMAT, SeenFile, files_of, point_id
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "library.pagelens"
 _SETTINGS = point_id("library")
+PART = "library.json."
 
 
 class Library:
@@ -61,9 +61,10 @@ class Library:
     ) -> None:
         self.folder = Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT).resolve()
         self._wanted, self._models = profile, models
+        self._rerankers: dict[str, Reranker] = {}
         if profile != "auto":
             choose(profile, models)  # a wrong name is said before anything is made
-        _check_format(self.folder)
+        _mark(self.folder)
         self._store = EdgeStore(self.folder)
         self._files = PageFiles(str(self.folder / "pages"))
         self._declare()
@@ -106,7 +107,7 @@ class Library:
             say: Told what was chosen and why, a line each.
 
         Raises:
-            UsageError: a path does not exist, the metadata cannot be joined, or all files to prune from are gone.
+            UsageError: a path does not exist, the metadata cannot be joined, or every file to prune is gone.
             Missing: no OCR engine, a language of it, or the profile's model is not there.
             OSError: the disk cannot hold it; run it again after freeing space.
         """
@@ -118,8 +119,8 @@ class Library:
                 say(f"{len(strangers)} rows of {metadata} name no file given, such as {strangers[0]!r}")
             names = {name for each in fields.values() for name in each}
             self._save(metadata=sorted(names.union(self._settings["metadata"])))
+            self._declare({f"metadata.{name}": "keyword" for name in names})
         gone = self._gone(paths) if prune else []
-        self._declare()
         run = Ingest(self._store, self._files, plan.reading, plan.encoders, progress)
         # An index must never hold vectors of two models as if they were of one: what was made with another is
         # not searched until it is made anew.
@@ -186,7 +187,14 @@ class Library:
     # search
 
     def search(
-        self, query: str, k: int = 10, filter: Mapping[str, Any] | None = None, stage: str = "fused"
+        self,
+        query: str,
+        k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        stage: str | None = None,
+        rerank: Cascade = "auto",
+        rules: Sequence[Rule] = (),
+        named_pages: bool = True,
     ) -> Hits:
         """The best `k` pages for a question, with the evidence on them.
 
@@ -194,25 +202,64 @@ class Library:
             query: In words.
             k: How many pages.
             filter: Which pages count; keys as in `records.Query`.
-            stage: `"fused"`, or one list alone: `"bm25"`, `"text"`, `"document"`.
+            stage: Stop at this one: a list alone (`"bm25"`, `"text"`, `"document"`), `"fused"`, `"rerank"`.
+            rerank: `"auto"`: what the profile has, the evidence reranker on 50 pages. None: none. A name, or
+                several, each with how many pages it sees: `["evidence@50", "text@20"]`. Names: `evidence`, a
+                file of coefficients that `pagelens fit` wrote, `text`, or a cross-encoder's folder or name.
+            rules: What comes last, such as `rules.one_per_document`, `rules.diverse()`, `rules.boost(...)`.
+            named_pages: Whether a page number in the question ("on page 3") brings pages of that number up.
 
         Raises:
-            UsageError: an empty question, an unknown filter or stage, or an index made with another model.
+            UsageError: an empty question, an unknown filter, stage or reranker, or an index made with another
+                model.
+            Missing: a reranker's model or package is not there.
         """
-        asked = Query(query, dict(filter or {}))
-        found = self._searcher.search(asked, k, stage)
-        hits, weights = self._hits(found.found, found.terms)
-        notes = () if weights or not hits else ("no page found holds a word of the question: read with care",)
-        return Hits(query, self._profile_name, tuple(hits), found.timings, notes)
+        found = self._find(query, k, filter, stage, rerank, rules, named_pages)
+        hits = self._hits(found)
+        notes = list(found.notes)
+        if hits and found.weights and not any(hit.evidence for hit in hits):
+            notes.append("no page found holds a word of the question: read with care")
+        return Hits(query, self._profile_name, tuple(hits), found.timings, tuple(notes))
 
     def rank(
-        self, query: str, k: int = 100, filter: Mapping[str, Any] | None = None, stage: str = "fused"
+        self,
+        query: str,
+        k: int = 100,
+        filter: Mapping[str, Any] | None = None,
+        stage: str | None = None,
+        rerank: Cascade = "auto",
+        rules: Sequence[Rule] = (),
+        named_pages: bool = True,
     ) -> list[tuple[str, float]]:
-        """Page ids and scores alone, best first: what an evaluation needs, without evidence."""
-        found = self._searcher.search(Query(query, dict(filter or {})), k, stage).found
+        """Page ids and scores alone, best first: what an evaluation needs, without evidence.
+
+        The order is that of `search`. A page that the last stage did not see has the score of the stage before,
+        which cannot be compared.
+        """
+        found = self._find(query, k, filter, stage, rerank, rules, named_pages).order
         points = self._store.retrieve([each.id for each in found], payload=["doc_id", "number"])
         ids = {p.id: f"{p.payload['doc_id']}#{p.payload['number']}" for p in points}
         return [(ids[each.id], each.score) for each in found if each.id in ids]
+
+    def candidates(self, query: str, k: int = 50, filter: Mapping[str, Any] | None = None) -> list[Candidate]:
+        """The best `k` pages of the first stage as a reranker sees them: `reranker.score(query, candidates)`."""
+        order = self._searcher.search(Query(query, dict(filter or {})), k).order
+        return [each for each in self._searcher.candidates(order) if each is not None]
+
+    def reranker(self, name: str = "evidence") -> Reranker:
+        """The reranker that `search` calls so."""
+        if name not in self._rerankers:
+            if name == "evidence" or name.endswith(".json"):
+                from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
+
+                coefficients = Coefficients.load(Path(name) if name.endswith(".json") else None)
+                languages = tuple(self._settings["languages"])
+                self._rerankers[name] = EvidenceReranker(languages, coefficients, self._searcher.idf)
+            else:
+                from pagelens.rerankers.text import TextReranker
+
+                self._rerankers[name] = TextReranker.load(name, self._models)
+        return self._rerankers[name]
 
     def image(self, page_id: str) -> PIL.Image.Image:
         """The page image, RGB."""
@@ -257,7 +304,7 @@ class Library:
         return sorted(found, key=lambda failure: (failure.path, failure.page or 0))
 
     def status(self) -> dict[str, Any]:
-        """Counts, failures, what is missing, signatures and bytes, as `pagelens status --json` prints them."""
+        """Counts, failures, missing files, signatures, bytes: what `pagelens status --json` prints."""
         paths = [path for point in self._documents() for path in self._paths(point)]
         return {
             "schema": 1,
@@ -290,7 +337,14 @@ class Library:
                 f"this library's words were indexed with {signatures.get('bm25')!r}, this version searches with "
                 f"{sparse.signature!r}; `pagelens ingest` its files again"
             )
-        return Searcher(self._store, sparse, (lambda: self._text) if "text" in signatures else None)
+        return Searcher(
+            self._store,
+            self._paths,
+            self.image,
+            sparse,
+            (lambda: self._text) if "text" in signatures else None,
+            self._settings["metadata"],
+        )
 
     @cached_property
     def _text(self) -> TextEncoder:
@@ -327,34 +381,58 @@ class Library:
     def _profile_name(self) -> str:
         return str(self._settings["profile"])
 
-    def _hits(self, found: Sequence[Candidate], asked: frozenset[int]) -> tuple[list[Hit], bool]:
-        points = {p.id: p for p in self._store.retrieve([each.id for each in found])}
-        owners = {p.payload["doc_id"] for p in points.values()}
-        documents = {
-            p.payload["doc_id"]: self._paths(p)[0]
-            for p in self._store.retrieve([point_id("document", each) for each in sorted(owners)])
-        }
+    def _find(
+        self,
+        query: str,
+        k: int,
+        filter: Mapping[str, Any] | None,
+        stage: str | None,
+        rerank: Cascade,
+        rules: Sequence[Rule],
+        named_pages: bool,
+    ) -> Found:
+        """Every stage up to `stage`."""
+        asked = Query(query, dict(filter or {}))
+        if stage in STAGES:
+            return self._searcher.search(asked, k, stage)
+        if stage not in (None, "rerank"):
+            raise UsageError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}, rerank")
+        steps = [self._step(each) for each in parse_cascade(rerank)]
+        if stage == "rerank":
+            return self._searcher.search(asked, k, steps=steps)
+        named = pages_named(query) if named_pages else ()
+        found = self._searcher.search(
+            asked, k, steps=steps, rules=[*([on_named_pages(named)] if named else []), *rules]
+        )
+        if named:
+            found.notes.append(
+                f"the question names page {', '.join(map(str, named))}: pages of that number are brought up; "
+                "named_pages=False leaves them where they are"
+            )
+        return found
+
+    def _step(self, wanted: Step | tuple[str, int]) -> Step:
+        return wanted if isinstance(wanted, Step) else Step(self.reranker(wanted[0]), wanted[1])
+
+    def _hits(self, found: Found) -> list[Hit]:
         languages = tuple(self._settings["languages"])
-        texts = {id: self._files.text(page_of(p.payload).page_id) for id, p in points.items()}
-        weights = _weights(asked, texts.values(), languages)
         hits = []
-        for each in found:
-            if each.id not in points:
+        for page, candidate in zip(found.order, self._searcher.candidates(found.order), strict=True):
+            if candidate is None:
                 continue  # removed since the lists were asked
-            payload = points[each.id].payload
-            page = page_of(payload)
+            text = self.words(candidate.page.page_id)
             hits.append(
                 Hit(
-                    page,
-                    documents[page.doc_id],
-                    each.score,
-                    dict(each.stages),
-                    passages(texts[each.id], weights, languages),
-                    payload["text"],
-                    open_image=lambda page_id=page.page_id: self.image(page_id),
+                    candidate.page,
+                    candidate.path,
+                    page.score,
+                    dict(page.stages),
+                    evidence(text, found.weights, languages, page.passage),
+                    candidate.text,
+                    open_image=candidate.read_image,
                 )
             )
-        return hits, bool(weights)
+        return hits
 
     def _documents(self) -> list[Point]:
         return list(self._store.scroll(Where({"kind": "document"})))
@@ -384,20 +462,14 @@ class Library:
         self.__dict__["_settings"] = settings
         self.__dict__.pop("_searcher", None)
 
-    def _declare(self) -> None:
-        """Create the collection, or what it lacks; the library's marker is written last."""
+    def _declare(self, fields: Mapping[str, FieldKind] = FIELDS) -> None:
+        """Create the collection, or what it lacks of vectors and fields."""
         vectors = (
             VectorSpec("bm25", "sparse"),
             VectorSpec("document_bm25", "sparse"),
             VectorSpec("text", "multi", 384),
         )
-        self._store.declare(Schema(vectors, FIELDS))
-        joined = {f"metadata.{name}": "keyword" for name in self._settings["metadata"]}
-        if joined:
-            self._store.declare(Schema(vectors, FIELDS | joined))
-        marker = self.folder / "library.json"
-        if not marker.exists():
-            marker.write_text(json.dumps({"format": FORMAT, "engine": "qdrant-edge"}) + "\n")
+        self._store.declare(Schema(vectors, fields))
 
     @cached_property
     def _roots(self) -> Roots:
@@ -438,8 +510,8 @@ class Library:
         gone = [file for file, place in below.items() if not place.exists()]
         if gone and len(gone) == len(below):
             raise UsageError(
-                f"all {len(gone)} files known below {', '.join(map(str, named))} are gone; is a disk not mounted? "
-                "To take them out all the same: pagelens remove PATH"
+                f"all {len(gone)} files known below {', '.join(map(str, named))} are gone; is a disk not "
+                "mounted? To take them out all the same: pagelens remove PATH"
             )
         return gone
 
@@ -460,26 +532,27 @@ def _sparse(languages: tuple[str, ...]) -> Bm25Encoder:
     return Bm25Encoder(languages or ("eng",))
 
 
-def _weights(asked: frozenset[int], texts: Any, languages: tuple[str, ...]) -> dict[int, float]:
-    """What each term of the question that occurs is worth: its idf among the pages found."""
-    pages = [
-        asked & frozenset[int]().union(*(terms(word.text, languages) for word in text.words))
-        for text in texts
-    ]
-    counts = Counter(term for page in pages for term in page)
-    return {term: idf(count, len(pages)) + 0.5 for term, count in counts.items()}
+def _mark(folder: Path) -> None:
+    """Make a folder a library before anything else is in it, so that one killed at birth is known for one.
 
-
-def _check_format(folder: Path) -> None:
+    Raises:
+        UsageError: it holds other things, or a library of another format.
+    """
     marker = folder / "library.json"
-    if folder.is_file() or (folder.is_dir() and not marker.exists() and any(folder.iterdir())):
-        leftovers = {"worker.key", "worker.lock", "points"}
-        if folder.is_file() or not {each.name for each in folder.iterdir()} <= leftovers:
+    if not marker.exists():
+        others = [] if not folder.is_dir() else [p for p in folder.iterdir() if not p.name.startswith(PART)]
+        if folder.is_file() or others:
             raise UsageError(f"{folder} is not a library; name another folder, it will be made")
-    if marker.exists():
-        stored = json.loads(marker.read_text()).get("format")
-        if stored != FORMAT:
-            raise UsageError(
-                f"{folder} has format {stored}, this version of pagelens reads format {FORMAT}; "
-                "use the version it was made with, or ingest its files into a new library"
-            )
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{PART}{os.getpid()}"
+        part.write_text(json.dumps({"format": FORMAT, "engine": "qdrant-edge"}) + "\n")
+        part.replace(marker)
+    try:
+        stored = json.loads(marker.read_text())["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{marker} is damaged; remove the folder and ingest its files again") from error
+    if stored != FORMAT:
+        raise UsageError(
+            f"{folder} has format {stored}, this version of pagelens reads format {FORMAT}; "
+            "use the version it was made with, or ingest its files into a new library"
+        )

@@ -137,6 +137,7 @@ class Searcher:
         read_image: The page image of a page id, for rerankers that look at it.
         sparse: Encodes the question for `bm25` and `document`.
         text: Gives the encoder for `text`, loaded when it is first needed; None where the library has none.
+        joined: Names of the metadata fields that pages can be filtered by.
     """
 
     def __init__(
@@ -146,9 +147,10 @@ class Searcher:
         read_image: Callable[[str], PIL.Image.Image],
         sparse: SparseQueryEncoder,
         text: Callable[[], TextQueryEncoder] | None,
+        joined: Sequence[str] = (),
     ) -> None:
         self._store, self._paths_of, self._read_image = store, paths_of, read_image
-        self._sparse, self._text = sparse, text
+        self._sparse, self._text, self._joined = sparse, text, joined
 
     def search(
         self,
@@ -175,7 +177,7 @@ class Searcher:
         if stage not in STAGES or (stage == "text" and self._text is None):
             raise UsageError(f"there is no stage {stage!r} here; choose one of {', '.join(STAGES)}")
         clock, notes = _Clock(), []
-        among = where(query.filter, self._store, self._paths_of)
+        among = where(query.filter, self._store, self._paths_of, self._joined)
         vectors: dict[str, Vector] = {}
         terms = self._sparse.encode_query(query.text)
         if terms is not None:

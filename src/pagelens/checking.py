@@ -1,0 +1,85 @@
+"""Whether a library is whole: points and page files held against each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from io import BytesIO
+from typing import NamedTuple
+
+from pagelens.errors import DocumentError
+from pagelens.store.pages import PageFiles
+from pagelens.store.plan import Store, Where
+
+UNSURE = 0.6
+"""Mean OCR confidence below which a page is worth a look: the noisiest forms of `funsd-dev` read upright
+stay above it."""
+BLANK_SPREAD = 8.0
+"""Standard deviation of grey levels, 0..255, of an empty sheet as scanned; one line of type has more."""
+
+
+class Finding(NamedTuple):
+    """One thing worth knowing about a page or a document."""
+
+    kind: str
+    """`"damaged"` and `"incomplete"` are faults; `"blank"` and `"unsure"` are pages worth a look."""
+    name: str
+    """page_id, or doc_id for a document."""
+    about: str
+    """What was found, and for a fault the cure."""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether something must be done."""
+        return self.kind in ("damaged", "incomplete")
+
+
+def check(store: Store, files: PageFiles) -> Iterator[Finding]:
+    """Go through every document and page; reads every page file once."""
+    again = "remove its document and ingest it again"
+    expected = {p.payload["doc_id"]: p.payload for p in store.scroll(Where({"kind": "document"}))}
+    present: dict[str, set[int]] = {doc_id: set() for doc_id in expected}
+    keys = ["doc_id", "number", "words", "confidence", "digests"]
+    for point in store.scroll(Where({"kind": "page"}), payload=keys):
+        page = point.payload
+        page_id = f"{page['doc_id']}#{page['number']}"
+        present.setdefault(page["doc_id"], set()).add(page["number"])
+        try:
+            data = {"image": files.image(page_id), "words": files.words_file(page_id)}
+        except DocumentError as error:
+            yield Finding("damaged", page_id, error.reason)
+            continue
+        for name, digest in page["digests"].items():
+            if hashlib.sha256(data[name]).hexdigest() != digest:
+                yield Finding("damaged", page_id, f"its {name} file is not the one that was written; {again}")
+        if not page["words"]:
+            kind, about = (
+                ("blank", "an empty sheet") if _is_blank(data["image"]) else ("unsure", "no word was read")
+            )
+            yield Finding(kind, page_id, about)
+        elif page["confidence"] is not None and page["confidence"] < UNSURE:
+            yield Finding("unsure", page_id, f"words read with a confidence of {page['confidence']:.0%}")
+    for point in store.scroll(Where({"kind": "failure"}), payload=["doc_id", "page"]):
+        if point.payload["page"] is not None:
+            present.setdefault(point.payload["doc_id"], set()).add(point.payload["page"])
+    for doc_id, numbers in present.items():
+        if doc_id not in expected:
+            yield Finding(
+                "incomplete", doc_id, f"{len(numbers)} pages without their document; ingest it again"
+            )
+        elif not expected[doc_id]["whole"]:
+            yield Finding("incomplete", doc_id, "an ingest was interrupted; run it again")
+        elif lost := set(range(expected[doc_id]["pages"])) - numbers:
+            yield Finding("incomplete", doc_id, f"{len(lost)} of its pages are not there; {again}")
+    for doc_id in sorted(files.documents() - expected.keys()):
+        yield Finding("incomplete", doc_id, "page files that nothing points to; delete them or ingest again")
+
+
+def _is_blank(jpeg: bytes) -> bool:
+    import PIL.Image
+    import PIL.ImageStat
+
+    image = PIL.Image.open(BytesIO(jpeg)).convert("L")
+    margin = min(image.size) // 20  # shadows of the edge
+    inner = image.crop((margin, margin, image.width - margin, image.height - margin))
+    return PIL.ImageStat.Stat(inner).stddev[0] < BLANK_SPREAD

@@ -1,0 +1,31 @@
+"""Documents made on the spot, for tests that need no OCR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+
+def write_pdf(path: Path, pages: Sequence[str]) -> Path:
+    """A PDF with a text layer: a page a text, a line a line, Helvetica 12 on A4."""
+    document = pypdfium2.PdfDocument.new()
+    font = pdfium.FPDFText_LoadStandardFont(document, b"Helvetica")
+    for text in pages:
+        page = document.new_page(595, 842)
+        for number, line in enumerate(text.splitlines()):
+            glyphs = pdfium.FPDFPageObj_CreateTextObj(document, font, 12)
+            encoded = (line + "\0").encode("utf-16-le")
+            pdfium.FPDFText_SetText(
+                glyphs, (pdfium.FPDF_WCHAR * (len(encoded) // 2)).from_buffer_copy(encoded)
+            )
+            pdfium.FPDFPageObj_Transform(glyphs, 1, 0, 0, 1, 60, 780 - 18 * number)
+            pdfium.FPDFPage_InsertObject(page, glyphs)
+        pdfium.FPDFPage_GenerateContent(page)
+        page.close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document.save(path)
+    document.close()
+    return path

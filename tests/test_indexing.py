@@ -1,0 +1,316 @@
+"""Ingest never loses a page, never repeats work, and says what it could not do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made import write_pdf
+
+from pagelens import Library, Report, UsageError
+from pagelens.ingest import pool
+from pagelens.store.plan import Where
+
+PAGES = [
+    f"Page {n} of the harbour book\nThe {word} came in at dawn and left at dusk\nwith {n * 17} crates of salted fish"
+    for n, word in enumerate(["schooner", "barge", "ferry", "tug", "cutter", "trawler"], start=1)
+]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Two sound files and a broken one."""
+    folder = tmp_path / "scans"
+    write_pdf(folder / "boats.pdf", PAGES[:3])
+    write_pdf(folder / "deep" / "more.pdf", PAGES[3:5])
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing more")
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    """Words alone: no model is loaded."""
+    with Library(tmp_path / "lib.pagelens", profile="words") as opened:
+        yield opened
+
+
+def counts(report: Report) -> tuple[int, int, int, int, int]:
+    return report.added, report.changed, report.unchanged, report.removed, report.pages
+
+
+def best(library: Library, question: str) -> str:
+    hit = library.search(question, k=1)[0]
+    return f"{hit.name}#{hit.page}"
+
+
+def digest(library: Library) -> list[object]:
+    """Everything the index holds but times: what two equal libraries have in common."""
+    points = library._store.scroll(Where(), vectors=["bm25", "document_bm25"])
+    kept = []
+    for point in points:
+        payload = {k: v for k, v in point.payload.items() if k not in ("home", "roots", "date", "files")}
+        vectors = {k: (v.indices.tolist(), v.values.tolist()) for k, v in point.vectors.items()}  # type: ignore[union-attr]
+        kept.append((point.id, payload, {k: sorted(zip(*v, strict=True)) for k, v in vectors.items()}))
+    return sorted(kept, key=lambda each: each[0])
+
+
+def test_everything_is_found_and_the_broken_file_is_a_record(library: Library, scans: Path) -> None:
+    report = library.ingest(scans)
+    assert counts(report) == (2, 0, 0, 0, 5)
+    assert [(Path(f.path).name, f.page, f.stage) for f in report.failed] == [("broken.pdf", None, "open")]
+    assert best(library, "which day did the tug come") == "more.pdf#1"
+    assert library.status()["failed"][0]["path"] == str(scans / "broken.pdf")
+    assert list(library.check()) == []
+
+
+def test_a_second_ingest_reads_nothing_and_still_names_the_failure(
+    library: Library, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.ingest(scans)
+
+    def never(*_: object) -> None:
+        raise AssertionError("a page was read again")
+
+    monkeypatch.setattr(pool.ReaderPool, "submit", never)
+    report = library.ingest(scans)
+    assert counts(report) == (0, 0, 2, 0, 0)
+    assert [Path(f.path).name for f in report.failed] == ["broken.pdf"]
+
+
+def test_a_failure_is_tried_again_when_asked_or_when_the_file_changed(library: Library, scans: Path) -> None:
+    library.ingest(scans)
+    assert len(library.ingest(scans, retry=True).failed) == 1
+    write_pdf(scans / "broken.pdf", PAGES[5:])
+    report = library.ingest(scans)
+    assert counts(report)[0] == 1
+    assert report.failed == []
+    assert library.failures() == []
+    assert best(library, "trawler") == "broken.pdf#1"
+
+
+def test_one_content_under_two_names_is_stored_once(library: Library, scans: Path) -> None:
+    shutil.copy(scans / "boats.pdf", scans / "copy.pdf")
+    report = library.ingest(scans)
+    assert report.pages == 5
+    assert library.status()["documents"] == 2
+    shutil.copy(scans / "boats.pdf", scans / "third.pdf")
+    assert library.ingest(scans).pages == 0
+    [document] = [p for p in library._documents() if len(p.payload["files"]) > 1]
+    assert {Path(path).name for path in library._paths(document)} == {"boats.pdf", "copy.pdf", "third.pdf"}
+
+
+def test_a_touched_file_is_hashed_not_read(library: Library, scans: Path) -> None:
+    library.ingest(scans)
+    os.utime(scans / "boats.pdf", (1, 1))
+    report = library.ingest(scans)
+    assert counts(report) == (0, 0, 2, 0, 0)
+
+
+def test_a_changed_file_replaces_its_pages(library: Library, scans: Path) -> None:
+    library.ingest(scans)
+    write_pdf(scans / "boats.pdf", ["A cargo of oranges arrived"])
+    report = library.ingest(scans)
+    assert counts(report) == (0, 1, 1, 0, 1)
+    assert best(library, "oranges") == "boats.pdf#1"
+    assert library.status()["pages"] == 3
+    assert len(library.search("schooner", k=9, stage="bm25")) == 0
+    assert list(library.check()) == []
+
+
+def test_a_file_overwritten_with_another_known_file(library: Library, scans: Path) -> None:
+    library.ingest(scans)
+    shutil.copy(scans / "deep" / "more.pdf", scans / "boats.pdf")
+    report = library.ingest(scans)
+    assert counts(report) == (0, 1, 1, 0, 0)
+    assert library.status()["documents"] == 1
+
+
+def test_missing_files_are_reported_and_pruned_only_when_asked(library: Library, scans: Path) -> None:
+    library.ingest(scans)
+    (scans / "boats.pdf").unlink()
+    (scans / "broken.pdf").unlink()
+    assert library.ingest(scans).removed == 0
+    assert library.status()["missing"] == [str(scans / "boats.pdf")]
+    report = library.ingest(scans, prune=True)
+    assert report.removed == 2
+    status = library.status()
+    assert (status["documents"], status["pages"], status["failed"], status["missing"]) == (1, 2, [], [])
+    assert list(library.check()) == []
+
+
+def test_an_unmounted_disk_is_not_pruned(library: Library, scans: Path) -> None:
+    library.ingest(scans)
+    shutil.move(scans, scans.with_name("elsewhere"))
+    scans.mkdir()
+    with pytest.raises(UsageError, match="mounted"):
+        library.ingest(scans, prune=True)
+    assert library.status()["pages"] == 5
+
+
+def test_a_file_goes_by_one_name_however_it_is_reached(library: Library, scans: Path) -> None:
+    library.ingest(scans / "deep")
+    library.ingest(scans)
+    library.ingest(scans / "deep" / "more.pdf")
+    paths = [path for point in library._documents() for path in library._paths(point)]
+    assert sorted(paths) == [str(scans / "boats.pdf"), str(scans / "deep" / "more.pdf")]
+
+
+def test_library_and_files_can_be_moved_together(tmp_path: Path) -> None:
+    write_pdf(tmp_path / "old" / "scans" / "boats.pdf", PAGES[:2])
+    with Library(tmp_path / "old" / "lib.pagelens", profile="words") as library:
+        library.ingest(tmp_path / "old" / "scans")
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    with Library(tmp_path / "new" / "lib.pagelens") as library:
+        assert library.search("schooner")[0].path == str(tmp_path / "new" / "scans" / "boats.pdf")
+        assert library.status()["missing"] == []
+        assert counts(library.ingest(tmp_path / "new" / "scans")) == (0, 0, 1, 0, 0)
+
+
+def test_a_changed_encoder_makes_its_vectors_anew_and_reads_nothing(
+    library: Library, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.ingest(scans)
+    before = digest(library)
+    report = library.ingest(
+        scans, languages=["deu"]
+    )  # other stop words and stems; a text layer has no language
+    assert (report.pages, report.encoded) == (0, 5)
+    assert digest(library) != before
+    assert library.search("schooner")[0].name == "boats.pdf"
+    report = library.ingest(scans, languages=["eng"])
+    assert (report.pages, report.encoded) == (0, 5)
+    assert digest(library) == before
+
+
+def test_metadata_are_joined_filtered_by_and_changed_without_reading(library: Library, scans: Path) -> None:
+    table = scans.parent / "boxes.csv"
+    table.write_text(
+        "path,box,date\nscans/boats.pdf,12,1987-03-31\nmore.pdf,13,\nlost.pdf,14,\n", encoding="utf-8"
+    )
+    said: list[str] = []
+    library.ingest(scans, metadata=table, say=said.append)
+    assert any("1 rows" in line and "lost.pdf" in line for line in said)
+    [boats] = library.search(
+        "came in at dawn", k=9, filter={"box": "12", "date": ["1987-01-01", "1987-12-31"], "page": 2}
+    )
+    assert (boats.name, boats.page) == ("boats.pdf", 2)
+    table.write_text("path,box\nscans/boats.pdf,99\n", encoding="utf-8")
+    report = library.ingest(scans, metadata=table)
+    assert report.pages == 0
+    assert {h.name for h in library.search("came in at dawn", k=9, filter={"box": "99"})} == {"boats.pdf"}
+    assert len(library.search("came in at dawn", k=9, filter={"box": "12"})) == 0
+    with pytest.raises(UsageError, match="shelf"):
+        library.search("dawn", filter={"shelf": "1"})
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [("file,box\na.pdf,1\n", "column 'path'"), ("path,date\nboats.pdf,31.3.1987\n", "line 2")],
+)
+def test_metadata_that_cannot_be_joined(library: Library, scans: Path, table: str, complaint: str) -> None:
+    path = scans.parent / "bad.csv"
+    path.write_text(table, encoding="utf-8")
+    with pytest.raises(UsageError, match=complaint):
+        library.ingest(scans, metadata=path)
+
+
+def test_damage_is_found(library: Library, scans: Path) -> None:
+    library.ingest(scans)
+    images = sorted((library.folder / "pages").rglob("*.jpg"))
+    images[0].write_bytes(b"not a picture")
+    images[1].unlink()
+    faults = [finding for finding in library.check() if finding.is_fault]
+    assert len(faults) == 2
+    assert {finding.kind for finding in faults} == {"damaged"}
+
+
+def test_a_full_disk_is_refused_before_pages_are_read(
+    library: Library, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(library._files), "free", lambda _: 1_000_000)
+    with pytest.raises(OSError, match=r"5 pages need about .* GB"):
+        library.ingest(scans)
+    assert library.status()["pages"] == 0
+    monkeypatch.undo()
+    assert library.ingest(scans).pages == 5
+
+
+def test_an_estimate_counts_and_stores_nothing(library: Library, scans: Path) -> None:
+    estimate = library.estimate(scans)
+    assert (estimate.files, estimate.unreadable, estimate.pages, estimate.sampled) == (3, 1, 5, 5)
+    library.ingest(scans)
+    stored = library.status()["bytes"]
+    assert estimate.bytes["images"] == stored["images"]
+    assert estimate.bytes["words"] == pytest.approx(stored["words"], rel=0.5)
+
+
+INGEST = """
+import sys
+from pagelens import Library
+with Library(sys.argv[1], profile="words") as library:
+    library.ingest(sys.argv[2], readers=2)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9])
+def test_killed_in_the_middle_and_resumed(tmp_path: Path, seconds: float) -> None:
+    """kill -9 of the whole process group; the same index as an undisturbed run, none missing, none twice."""
+    scans = tmp_path / "scans"
+    for n in range(6):
+        write_pdf(
+            scans / f"{n}.pdf", [f"{page}\nbook {n}, leaf {leaf}" for leaf, page in enumerate(PAGES * 2)]
+        )
+    process = subprocess.Popen(
+        [sys.executable, "-c", INGEST, str(tmp_path / "killed"), str(scans)], start_new_session=True
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for name in ("killed", "whole"):
+        with Library(tmp_path / name, profile="words") as library:
+            library.ingest(scans)
+            assert list(library.check()) == []
+            made = digest(library)
+        if name == "killed":
+            resumed = made
+    assert resumed == made
+
+
+def test_ctrl_c_leaves_a_sound_index(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    write_pdf(scans / "long.pdf", PAGES * 30)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pagelens.cli",
+            "ingest",
+            str(scans),
+            "--library",
+            str(tmp_path / "lib"),
+            "--profile",
+            "words",
+        ],
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 30
+    while len(list((tmp_path / "lib").rglob("*.jpg"))) < 40:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 130, said.decode()
+    with Library(tmp_path / "lib") as library:
+        assert 0 < library.status()["pages"] < 180
+        library.ingest(scans)
+        assert library.status()["pages"] == 180
+        assert list(library.check()) == []
