@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pagelens.hits import Hit, Hits
-    from pagelens.records import Evidence
+    from pagelens.records import Evidence, Stage
 
 PAGE_WIDTH = 800
 """Pixels of the page opened: an A4 page's 10 point type can be read. Shown smaller, it is the thumbnail."""
@@ -87,15 +87,22 @@ def _section(title: str, hits: Hits, anchor: str = "") -> str:
 
 def _card(number: int, hit: Hit) -> str:
     page, detail = _pictures(hit)
-    stages = (f"{name} #{stage.rank} \N{MIDDLE DOT} {stage.score:.4g}" for name, stage in hit.stages.items())
+    stages = "".join(_stage(name, stage) for name, stage in hit.stages.items())
     likely = "" if hit.probability is None else f'<div class="likely">{hit.probability:.0%} likely</div>'
     return (
         f'<article class="hit">\n{page}\n<div class="body">\n'
         f'<div class="head"><span class="number">{number}</span><h3 title="{_text(hit.path)}">'
         f'<bdi>{_text(hit.name)}</bdi> <span class="page">page {hit.page}</span></h3>'
         f'<div class="score"><b>{hit.score:.4g}</b> {_text(hit.last_stage or "")}{likely}</div></div>\n'
-        f'{detail}{_quotes(hit)}<div class="stages">{_spans(stages)}</div>\n</div>\n</article>\n'
+        f'{detail}{_quotes(hit)}<div class="stages">{stages}</div>\n</div>\n</article>\n'
     )
+
+
+def _stage(name: str, stage: Stage) -> str:
+    """Rank and score; the reasons, where a stage has some, when the pointer rests on it."""
+    reasons = ", ".join(f"{each} {feature.share:+.2f}" for each, feature in stage.features.items())
+    why = f' title="{_text(reasons)}"' if reasons else ""
+    return f"<span{why}>{_text(name)} #{stage.rank} \N{MIDDLE DOT} {stage.score:.4g}</span>"
 
 
 def _quotes(hit: Hit) -> str:
