@@ -1,0 +1,141 @@
+"""The text cross-encoder: question and words of the page read together by a small language model.
+
+Any model that sentence-transformers loads as a `CrossEncoder`. A page longer than its window is read in
+overlapping passages; the page is worth its best passage, and that passage is the evidence.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pagelens.errors import Missing, UsageError
+from pagelens.records import Candidate, Opinion, Query
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+DEFAULT = "cross-encoder/ms-marco-MiniLM-L6-v2"
+"""What `text` stands for: 91 MB, Apache-2.0, English, made for a CPU."""
+PASSAGE = 256
+"""Tokens of a page in one passage at most, also where a model takes thousands: a passage that fills the page
+would be no evidence."""
+
+
+class TextReranker:
+    """Scores are the model's own, one a page; higher is better.
+
+    Args:
+        model: Loaded; its tokenizer and its window are used.
+        name: What people call it.
+        batch: Passages computed together, of like length.
+    """
+
+    needs = frozenset({"text"})
+
+    def __init__(self, model: CrossEncoder, name: str = "text", batch: int = 16) -> None:
+        self.name = name
+        self._model, self._batch = model, batch
+
+    @classmethod
+    def load(cls, name: str, models: Path | None = None) -> TextReranker:
+        """The model called so: `text`, a folder, or a repository on the Hugging Face hub.
+
+        Args:
+            name: A repository is first looked for as a folder of its last part below `models`.
+            models: Default `$PAGELENS_MODELS`.
+
+        Raises:
+            Missing: sentence-transformers is not installed, or the model is nowhere to be had.
+        """
+        try:
+            from sentence_transformers import CrossEncoder
+        except ImportError as error:
+            raise Missing(
+                "reranking by a cross-encoder needs sentence-transformers: pip install 'pagelens[rerank]'"
+            ) from error
+        repository = DEFAULT if name == "text" else name
+        models = models or (Path(os.environ["PAGELENS_MODELS"]) if "PAGELENS_MODELS" in os.environ else None)
+        folder = models / repository.rpartition("/")[2] if models else None
+        place = str(folder) if folder and folder.is_dir() else repository
+        try:
+            # Code of a model's repository is never run, and a pickle is never opened.
+            model = CrossEncoder(place, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+        except (OSError, ValueError) as error:
+            reason, own = str(error).splitlines()[0], repository.rpartition("/")[2]
+            raise Missing(
+                f"the cross-encoder {repository} cannot be loaded ({reason}); put its files into a folder "
+                f"{own}/ below the one named by PAGELENS_MODELS"
+            ) from error
+        return cls(model, name)
+
+    def score(
+        self, query: Query | str, candidates: Sequence[Candidate | str | Mapping[str, Any]]
+    ) -> list[float]:
+        """One score a candidate; plain texts and `{"text": ...}` are candidates too."""
+        return [opinion.score for opinion in self.opinions(query, candidates)]
+
+    def opinions(
+        self, query: Query | str, candidates: Sequence[Candidate | str | Mapping[str, Any]]
+    ) -> list[Opinion]:
+        """One opinion a candidate: its best passage and what that is worth.
+
+        A page without words is read as an empty passage.
+
+        Raises:
+            UsageError: a candidate has no text, or the question alone fills the model's window.
+        """
+        question = query if isinstance(query, str) else query.text
+        pages = [_text(candidate).split() for candidate in candidates]
+        passages = [
+            (page, span) for page, words in enumerate(pages) for span in self._passages(question, words)
+        ]
+        if not passages:
+            return []
+        pairs = [(question, " ".join(pages[page][span.start : span.stop])) for page, span in passages]
+        scores = self._model.predict(pairs, batch_size=self._batch, show_progress_bar=False)
+        best: dict[int, Opinion] = {}
+        for (page, span), score in zip(passages, scores.tolist(), strict=True):
+            # Not-a-number stays: it must not hide behind another passage.
+            if page not in best or math.isnan(score) or score > best[page].score:
+                best[page] = Opinion(float(score), passage=span)
+        return [best[page] for page in range(len(pages))]
+
+    def _passages(self, question: str, words: Sequence[str]) -> list[range]:
+        """Spans of words that fit beside the question, each half over the one before."""
+        tokenizer = self._model.tokenizer
+        if not words:
+            return [range(0)]
+        lengths = [len(ids) for ids in tokenizer(list(words), add_special_tokens=False)["input_ids"]]
+        alone = len(tokenizer(question, "")["input_ids"])
+        window = self._model.max_length or tokenizer.model_max_length
+        room = min(PASSAGE, window - alone)
+        if room < 1:
+            raise UsageError(
+                f"the question is {alone} tokens long, {self.name} reads {window} in all; ask a shorter one"
+            )
+        spans = []
+        start = 0
+        while True:
+            stop, used = start, 0
+            while stop < len(words) and (stop == start or used + lengths[stop] <= room):
+                used += lengths[stop]
+                stop += 1
+            spans.append(range(start, stop))
+            if stop == len(words):
+                return spans
+            start += max(1, (stop - start) // 2)
+
+
+def _text(candidate: Candidate | str | Mapping[str, Any]) -> str:
+    match candidate:
+        case str():
+            return candidate
+        case Candidate():
+            return candidate.text
+        case {"text": str(text)}:
+            return text
+    raise UsageError(f"the text cross-encoder needs a text, not {type(candidate).__name__}")
