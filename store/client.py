@@ -2,92 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
+import os
+import socket
+import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pagelens import errors, wire
-from pagelens.errors import LibraryBusy, UsageError
-from pagelens.store.messages import decode, encode
-from pagelens.store.plan import ListQuery, Point, Schema, Scored, Where, check_points
-from pagelens.store.worker import READY, key, socket_path
+from pagelens.errors import LibraryBusy, PagelensError, UsageError
+from pagelens.store.meeting import MESSAGES, Address, meeting_place
+from pagelens.store.plan import ListQuery, Point, Schema, Scored, Where
 
-SCROLL = 1000
-"""Points in one message of a scroll."""
+PATIENCE = 120.0
+"""Seconds a worker may be silent: while Edge works it answers nobody, and merging 20,000 pages took 49."""
+PATIENCE_TO_OPTIMIZE = 3600.0
+"""Seconds for the one call that grows with the library."""
+SCROLL = {False: 1000, True: 32}
+"""Points in one message of a scroll, without and with vectors: a page's image vectors take 400 KB."""
 
 
 class EdgeStore:
     """The `Store` of an embedded library.
 
     Every call can be repeated, because ids are derived from content: when the worker was killed, a new one
-    is started and the call made again. Safe to use from several threads.
+    is started and the call made again. Safe to use from several threads, and in a forked process.
 
     Args:
-        folder: The library's.
+        folder: The library's; made when missing.
 
     Raises:
-        LibraryBusy: a process that does not answer holds the library.
+        LibraryBusy: a process that does not answer, or cannot be joined, has the library open.
+        UsageError: the library cannot be written.
         OSError: the disk is too full to open it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._schema = Schema((), {})
-        self._lock = threading.Lock()
-        self._connection: Connection | None = _connect(folder)
+        self._folder = folder.resolve()
+        self._turn = threading.Lock()
+        self._process = os.getpid()
+        self._closed = False
+        self._connection: Connection | None = _join(self._folder)
 
     def declare(self, schema: Schema) -> None:
         """See `Store`."""
         self._call("declare", schema)
-        self._schema = schema
 
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Store`."""
-        check_points(points, self._schema)
         if points:
             self._call("upsert", list(points))
 
     def update(self, points: Sequence[Point]) -> None:
         """See `Store`."""
-        check_points(points, self._schema)
         if points:
             self._call("update", list(points))
 
     def delete(self, where: Where) -> None:
         """See `Store`."""
-        if not where.match and where.ids is None:
-            raise UsageError("delete needs a condition; to delete everything remove the library's folder")
         self._call("delete", where)
 
     def query(self, queries: Sequence[ListQuery]) -> list[list[Scored]]:
         """See `Store`."""
-        return self._call("query", list(queries)) if queries else []  # type: ignore[no-any-return]
+        lists: list[list[Scored]] = self._call("query", list(queries)) if queries else []
+        return lists
 
     def retrieve(
         self, ids: Sequence[str], vectors: Sequence[str] = (), payload: bool | Sequence[str] = True
     ) -> list[Point]:
         """See `Store`."""
-        return (
-            self._call(
-                "retrieve", list(ids), list(vectors), payload if isinstance(payload, bool) else list(payload)
-            )
-            if ids
-            else []
-        )  # type: ignore[no-any-return]
+        points: list[Point] = self._call("retrieve", list(ids), list(vectors), payload) if ids else []
+        return points
 
     def scroll(
         self, where: Where, vectors: Sequence[str] = (), payload: bool | Sequence[str] = True
     ) -> Iterator[Point]:
         """See `Store`."""
-        keys = payload if isinstance(payload, bool) else list(payload)
         offset = None
         while True:
-            points, offset = self._call("scroll_page", where, list(vectors), keys, offset, SCROLL)
+            points, offset = self._call(
+                "scroll_page", where, list(vectors), payload, offset, SCROLL[bool(vectors)]
+            )
             yield from points
             if offset is None:
                 return
@@ -98,79 +101,157 @@ class EdgeStore:
 
     def optimize(self) -> None:
         """See `Store`."""
-        self._call("optimize")
+        self._call("optimize", patience=PATIENCE_TO_OPTIMIZE)
 
     def size(self) -> Mapping[str, int]:
         """See `Store`."""
-        return self._call("size")  # type: ignore[no-any-return]
+        sizes: Mapping[str, int] = self._call("size")
+        return sizes
 
     def close(self) -> None:
         """See `Store`."""
-        with self._lock:
+        with self._turn:
+            self._closed = True
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
 
-    def _call(self, name: str, *arguments: object) -> Any:
-        message = encode([name, list(arguments)])
-        with self._lock:
-            if self._connection is None:
-                raise UsageError(f"the library {self._folder} was closed; open it again")
-            try:
-                kind, value = self._exchange(message)
-            except (EOFError, ConnectionError):  # the worker was killed
-                self._connection.close()
-                self._connection = _connect(self._folder)
-                kind, value = self._exchange(message)
-        if kind == "ok":
-            return value
-        if kind == "OSError":
-            raise OSError(*value)
-        raise getattr(errors, kind, RuntimeError)(value)
+    def _call(self, name: str, *arguments: object, patience: float = PATIENCE) -> Any:
+        message = MESSAGES.pack([name, list(arguments)])
+        if self._process != os.getpid():  # forked: the connection is the parent's, and the lock may be held
+            self._turn, self._connection, self._process = threading.Lock(), None, os.getpid()
+        with self._turn:
+            answer = self._ask(message, patience) or self._ask(message, patience)
+        if answer is None:
+            raise PagelensError(
+                f"the worker of {self._folder} died twice of {name!r}: killed for memory, or a disk quota? "
+                f"{meeting_place(self._folder) / 'log'} may say more"
+            )
+        return _value(answer)
 
-    def _exchange(self, message: bytes) -> Any:
-        assert self._connection is not None
-        self._connection.send_bytes(message)
-        return decode(self._connection.recv_bytes())
+    def _ask(self, message: bytes, patience: float) -> bytes | None:
+        """The worker's answer; None when it died instead."""
+        if self._closed:
+            raise UsageError(f"the library {self._folder} was closed; open it again")
+        connection, self._connection = self._connection or _join(self._folder), None
+        try:
+            with _talk(connection, self._folder, patience):
+                connection.send_bytes(message)
+                answer = connection.recv_bytes()
+        except (EOFError, OSError):
+            return None
+        self._connection = connection
+        return answer
 
 
-def _connect(folder: Path) -> Connection:
+def _join(folder: Path) -> Connection:
     """Join the library's worker, or start it. One process at a time decides, so that one is started."""
-    folder.mkdir(parents=True, exist_ok=True)
-    address, secret = str(socket_path(folder)), key(folder)
-    with (folder / "worker.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for _ in range(3):  # a worker may end between answering and being asked
-            try:
-                return Client(address, "AF_UNIX", authkey=secret)
-            except (FileNotFoundError, ConnectionError, EOFError):
-                _start(folder)
-            except AuthenticationError as error:
-                raise LibraryBusy(
-                    f"the worker of {folder} refuses this library's key; end it and try again"
-                ) from error
-    raise LibraryBusy(f"the worker of {folder} ends as soon as it is started; try again")
+    try:
+        lock = (meeting_place(folder) / "lock").open("w")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}), as a library must; copy it to a place of yours"
+        ) from error
+    with lock:
+        _take(lock, folder)
+        return _connect(folder) or _start(folder)
 
 
-def _start(folder: Path) -> None:
-    worker = wire.start(
-        "pagelens.store.worker",
-        str(folder.resolve()),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C in the terminal is for its users
-    )
-    assert worker.stdout is not None
-    with worker.stdout as out:
-        line = out.readline()
-    if line == READY:
-        threading.Thread(target=worker.wait, daemon=True).start()  # no zombie when it ends before us
-        return
-    worker.wait()
-    kind, _, rest = line.decode().strip().partition(" ")
-    code, _, reason = rest.partition(" ")
+def _take(lock: IO[str], folder: Path) -> None:
+    """Wait for whoever is joining just now."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise _silent(folder, PATIENCE) from error
+            time.sleep(0.01)
+
+
+def _connect(folder: Path) -> Connection | None:
+    """None where no worker is that lets us in."""
+    address = Address.of(folder)
+    if address is None:
+        return None
+    with socket.socket(socket.AF_UNIX) as joining:
+        joining.settimeout(PATIENCE)
+        try:
+            joining.connect(address.socket)
+        except (FileNotFoundError, ConnectionError):  # it was killed
+            return None
+        connection = Connection(joining.detach())
+    secret = bytes.fromhex(address.key)
+    try:
+        with _talk(connection, folder, PATIENCE):
+            answer_challenge(connection, secret)
+            deliver_challenge(connection, secret)
+    except (EOFError, ConnectionError):  # its last user has just left
+        return None
+    except AuthenticationError as error:
+        raise LibraryBusy(f"process {address.process} refuses the key of {folder}; end it") from error
+    return connection
+
+
+def _start(folder: Path) -> Connection:
+    ours, theirs = socket.socketpair()
+    connection, log = Connection(ours.detach()), meeting_place(folder) / "log"
+    with theirs, log.open("wb") as output:
+        worker = wire.start(
+            "pagelens.store.worker",
+            str(folder),
+            str(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=output,  # never a user's: the worker may outlive whoever reads that
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in a terminal is for the users
+        )
+    threading.Thread(target=worker.wait, daemon=True).start()  # no zombie when it ends before us
+    try:
+        with _talk(connection, folder, PATIENCE):
+            _value(connection.recv_bytes())
+    except (EOFError, ConnectionError) as error:
+        raise PagelensError(f"the worker of {folder} died while it started; {log} may say why") from error
+    return connection
+
+
+def _value(answer: bytes) -> Any:
+    """What was answered, or the error that the engine raised."""
+    kind, value = MESSAGES.unpack(answer)
+    if kind == "ok":
+        return value
     if kind == "OSError":
-        raise OSError(int(code), reason)
-    raise getattr(errors, kind, LibraryBusy)(
-        reason or f"the worker of {folder} died with exit code {worker.returncode}"
+        raise OSError(*value)
+    raise getattr(errors, kind, RuntimeError)(value)
+
+
+@contextlib.contextmanager
+def _talk(connection: Connection, folder: Path, patience: float) -> Iterator[None]:
+    """Ask and be answered in time, or close: what was interrupted would leave its answer to the next call.
+
+    The kernel keeps the time (`SO_RCVTIMEO` of socket(7)), so that a worker that stops inside a message is
+    noticed too.
+    """
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as handle:
+            handle.setblocking(True)  # whatever `socket.setdefaulttimeout` was told
+            limit = struct.pack("ll", int(patience), int(patience % 1 * 1e6))
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        yield
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, BlockingIOError):
+            raise _silent(folder, patience) from error
+        raise
+
+
+def _silent(folder: Path, patience: float) -> LibraryBusy:
+    address = Address.of(folder)
+    who = f"the worker of {folder}" + (f" (process {address.process})" if address else "")
+    return LibraryBusy(
+        f"{who} has been silent for {patience:.0f} s; it may be merging after an ingest: try later, or end it"
     )

@@ -6,10 +6,11 @@ dies of SIGBUS when the disk is full.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,32 @@ import qdrant_edge as qe
 
 from pagelens.errors import LibraryBusy, UsageError
 from pagelens.records import SparseVector
-from pagelens.store.plan import ListQuery, Point, Range, Schema, Scored, Vector, VectorSpec, Where
+from pagelens.store.plan import (
+    ListQuery,
+    Point,
+    Range,
+    Schema,
+    Scored,
+    Vector,
+    VectorSpec,
+    Where,
+    check_points,
+    check_queries,
+)
 
-# Edge preallocates its write-ahead log in segments of 32 MB and was seen to hold two; one more while it
-# rolls over, one for its segments.
-RESERVE = 4 * 32 * 2**20
-NO_GRAPH = qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
+MB = 2**20
+TO_OPEN = 16 * MB
+"""Free space without which a shard is not opened: opening wrote less than 1 MB, and found none it died."""
+TO_WRITE = 128 * MB
+"""Free space that a write leaves: the log was seen to hold two segments of 32 MB, and twice that is safe."""
+GROWTH = 3
+"""Bytes set aside for a byte of points: 1.25 in the log and 1.0 in the segments were measured."""
+CONFIG = "edge_config.json"
+_MAX_SIM = qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim)
+_NO_GRAPH = qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
+# By default a segment is cleaned of replaced and deleted points from 1000 vectors and a fifth of them on;
+# until then they count in the document frequencies.
+_CLEAN = qe.EdgeOptimizersConfig(deleted_threshold=0.0, vacuum_min_vector_number=0)
 _FIELDS = {
     "keyword": qe.PayloadSchemaType.Keyword,
     "integer": qe.PayloadSchemaType.Integer,
@@ -45,60 +66,64 @@ class EdgeEngine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._shard: qe.EdgeShard | None = None
+        self._specs: dict[str, VectorSpec] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._room(0)
-        if (folder / "edge_config.json").exists():
-            self._shard = self._load(None)
+        self._room(TO_OPEN)
+        if (folder / CONFIG).exists():  # written before anything else of a shard
+            self._specs = _stored(folder)
+            self._load()
 
     def declare(self, schema: Schema) -> None:
         """Create the shard, or add the vectors and fields it lacks."""
-        config = _config(schema.vectors)
+        for spec in schema.vectors:
+            there = self._specs.get(spec.name, spec)
+            if there != spec:
+                raise UsageError(
+                    f"vector {spec.name!r} is {there.kind} of size {there.size} in this library, "
+                    f"{spec.kind} of size {spec.size} was asked"
+                )
+        lacking = [spec for spec in schema.vectors if spec.name not in self._specs]
+        if lacking:
+            self._room(TO_WRITE)
         if self._shard is None:
-            self._shard = qe.EdgeShard.create(str(self._folder), config)
-        else:
-            self._add_vectors(schema)
-        indexed = self._open.info().payload_schema
-        for name, kind in schema.fields.items():
-            if name not in indexed:
-                self._open.update(qe.UpdateOperation.create_field_index(name, _FIELDS[kind]))
-        self._open.flush()
+            with self._own_errors():
+                self._shard = qe.EdgeShard.create(str(self._folder), _config(lacking))
+        elif lacking:
+            # A vector added to an open shard takes no HNSW setting: loaded again with one, before any
+            # optimize() builds a graph over full multivectors.
+            self._update(*map(_create, lacking))
+            self.close()
+        self._specs |= {spec.name: spec for spec in lacking}
+        if self._shard is None:
+            self._load()
+        self._index(schema)
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points whole, durably."""
-        self._room(sum(_bytes(point) for point in points))
-        batch = [
-            qe.Point(p.id, {name: _to_edge(vector) for name, vector in p.vectors.items()}, dict(p.payload))
-            for p in points
-        ]
-        self._open.update(qe.UpdateOperation.upsert_points(batch))
-        self._open.flush()
+        self._check(points)
+        batch = [qe.Point(p.id, _to_edge_vectors(p), dict(p.payload)) for p in points]
+        self._update(qe.UpdateOperation.upsert_points(batch))
 
     def update(self, points: Sequence[Point]) -> None:
         """Vectors first, then payloads."""
-        self._room(sum(_bytes(point) for point in points))
-        there = {
-            str(record.id)
-            for record in self._open.retrieve([p.id for p in points], with_payload=False, with_vector=False)
-        }
+        self._check(points)
+        there = {point.id for point in self.retrieve([each.id for each in points], payload=False)}
         points = [point for point in points if point.id in there]
-        vectors = [
-            qe.PointVectors(p.id, {name: _to_edge(vector) for name, vector in p.vectors.items()})
-            for p in points
-            if p.vectors
-        ]
-        if vectors:
-            self._open.update(qe.UpdateOperation.update_vectors(vectors))
-        for point in points:
-            self._open.update(qe.UpdateOperation.set_payload([point.id], dict(point.payload)))
-        self._open.flush()
+        vectors = [qe.PointVectors(p.id, _to_edge_vectors(p)) for p in points if p.vectors]
+        payloads = [qe.UpdateOperation.set_payload([p.id], dict(p.payload)) for p in points if p.payload]
+        self._update(*([qe.UpdateOperation.update_vectors(vectors)] if vectors else []), *payloads)
 
     def delete(self, where: Where) -> None:
         """Remove what matches."""
-        self._open.update(qe.UpdateOperation.delete_points_by_filter(_filter(where)))
-        self._open.flush()
+        wanted = _filter(where)
+        if wanted is None:
+            raise UsageError("delete needs a condition; to delete everything remove the library's folder")
+        self._room(TO_WRITE)
+        self._update(qe.UpdateOperation.delete_points_by_filter(wanted))
 
     def query(self, queries: Sequence[ListQuery]) -> list[list[Scored]]:
         """One batch; ties are ordered here, because Edge does not."""
+        check_queries(queries, self._specs)
         requests = [
             qe.QueryRequest(
                 limit=each.limit,
@@ -118,7 +143,7 @@ class EdgeEngine:
     ) -> list[Point]:
         """Those that exist, in the order asked."""
         records = self._open.retrieve(
-            list(ids),
+            [*ids],
             with_payload=payload if isinstance(payload, bool) else list(payload),
             with_vector=list(vectors) or False,
         )
@@ -149,10 +174,11 @@ class EdgeEngine:
         return self._open.count(qe.CountRequest(exact=True, filter=_filter(where)))
 
     def optimize(self) -> None:
-        """Merge segments; old and new copies coexist meanwhile, so twice the space is asked for."""
-        self._room(sum(self.size().values()))
-        self._open.optimize()
-        self._open.flush()
+        """Write segments anew; old and new copies coexist meanwhile, so twice the space is asked for."""
+        self._room(TO_WRITE + sum(self.size().values()))
+        with self._own_errors():
+            self._open.optimize()
+            self._open.flush()
 
     def size(self) -> dict[str, int]:
         """Bytes on disk, allocated: the log's files are longer than what they hold."""
@@ -176,45 +202,77 @@ class EdgeEngine:
             raise UsageError("the library has no collection yet; `pagelens ingest` makes it")
         return self._shard
 
-    def _load(self, config: qe.EdgeConfig | None) -> qe.EdgeShard:
+    def _load(self) -> None:
+        """Open with all settings: what a worker that was killed did not come to set is set now."""
+        with self._own_errors():
+            self._shard = qe.EdgeShard.load(str(self._folder), _config(self._specs.values()))
+
+    def _index(self, schema: Schema) -> None:
+        """Index the payload fields that are not yet."""
+        there = {name: about.data_type for name, about in self._open.info().payload_schema.items()}
+        for name, kind in schema.fields.items():
+            if there.get(name, _FIELDS[kind]) != _FIELDS[kind]:
+                raise UsageError(f"field {name!r} is {there[name]} in this library, {kind} was asked")
+        self._update(
+            *(
+                qe.UpdateOperation.create_field_index(name, _FIELDS[kind])
+                for name, kind in schema.fields.items()
+                if name not in there
+            )
+        )
+
+    def _update(self, *operations: qe.UpdateOperation) -> None:
+        """Apply, then flush once: an update alone survives a killed process, but no power cut."""
+        if not operations:
+            return
+        with self._own_errors():
+            for operation in operations:
+                self._open.update(operation)
+            self._open.flush()
+
+    def _check(self, points: Sequence[Point]) -> None:
+        """Refuse points that Edge would take and should not, or that the disk does not hold."""
+        check_points(points, self._specs)
+        self._room(TO_WRITE + GROWTH * sum(map(_bytes, points)))
+
+    @contextlib.contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Edge raises nothing more specific than `Exception`."""
         try:
-            return qe.EdgeShard.load(str(self._folder), config)
-        except Exception as error:  # Edge raises nothing more specific
+            yield
+        except Exception as error:
             if "WouldBlock" in str(error):
                 raise LibraryBusy(
-                    f"{self._folder} is open in another process; end it and try again"
+                    f"{self._folder} is open in a process that cannot be joined from here; end that first"
                 ) from error
+            if f"os error {errno.ENOSPC}" in str(error):
+                raise _full(str(error)) from error
             raise
 
-    def _add_vectors(self, schema: Schema) -> None:
-        known = json.loads((self._folder / "edge_config.json").read_text())
-        present = {**known.get("vectors", {}), **known.get("sparse_vectors", {})}
-        for spec in schema.vectors:
-            if spec.name in present:
-                size = (present[spec.name] or {}).get("size", 0)
-                if size != spec.size:
-                    raise UsageError(
-                        f"vector {spec.name!r} has size {size} in this library, {spec.size} was asked"
-                    )
-                continue
-            self._open.update(_create(spec))
-        if any(spec.name not in present for spec in schema.vectors):
-            # A vector added to an open shard takes no HNSW setting: loaded again with one, before any
-            # optimize() could build a graph over full multivectors.
-            self.close()
-            self._shard = self._load(_config(schema.vectors))
-
     def _room(self, needed: int) -> None:
+        """Ask the disk before Edge does: it writes through memory maps and dies of SIGBUS."""
         free = shutil.disk_usage(self._folder).free
-        if free < needed + RESERVE:
-            raise OSError(
-                errno.ENOSPC,
-                f"{self._folder}: {free / 2**20:.0f} MB free, {(needed + RESERVE) / 2**20:.0f} MB needed; "
-                "free some space and run the same command again, it goes on where it stopped",
-            )
+        if free < needed:
+            raise _full(f"{self._folder}: {free / MB:.0f} MB free, {needed / MB:.0f} MB needed")
 
 
-def _config(specs: Sequence[VectorSpec]) -> qe.EdgeConfig:
+def _full(what: str) -> OSError:
+    cure = "free some space and run the same command again, it goes on where it stopped"
+    return OSError(errno.ENOSPC, f"{what}; {cure}")
+
+
+def _stored(folder: Path) -> dict[str, VectorSpec]:
+    """The vectors of a shard, from the file that Edge keeps and does not tell of."""
+    config = json.loads((folder / CONFIG).read_text())
+    specs = [
+        VectorSpec(name, "multi" if "multivector_config" in vector else "dense", vector["size"])
+        for name, vector in config.get("vectors", {}).items()
+    ]
+    specs += [VectorSpec(name, "sparse") for name in config.get("sparse_vectors", {})]
+    return {spec.name: spec for spec in specs}
+
+
+def _config(specs: Iterable[VectorSpec]) -> qe.EdgeConfig:
     return qe.EdgeConfig(
         vectors={spec.name: _dense(spec) for spec in specs if spec.kind != "sparse"},
         sparse_vectors={
@@ -222,6 +280,7 @@ def _config(specs: Sequence[VectorSpec]) -> qe.EdgeConfig:
             for spec in specs
             if spec.kind == "sparse"
         },
+        optimizers=_CLEAN,
     )
 
 
@@ -229,11 +288,8 @@ def _dense(spec: VectorSpec) -> qe.EdgeVectorParams:
     if spec.kind == "dense":
         return qe.EdgeVectorParams(size=spec.size, distance=qe.Distance.Cosine)
     return qe.EdgeVectorParams(
-        size=spec.size, distance=qe.Distance.Cosine, multivector_config=_MAX_SIM, hnsw_config=NO_GRAPH
+        size=spec.size, distance=qe.Distance.Cosine, multivector_config=_MAX_SIM, hnsw_config=_NO_GRAPH
     )
-
-
-_MAX_SIM = qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim)
 
 
 def _create(spec: VectorSpec) -> qe.UpdateOperation:
@@ -250,12 +306,17 @@ def _filter(where: Where) -> qe.Filter | None:
             between = qe.RangeFloat(gte=wanted.low, lte=wanted.high)
             conditions.append(qe.FieldCondition(key, range=between))
         elif isinstance(wanted, tuple):
-            conditions.append(qe.FieldCondition(key, match=qe.MatchAny(list(wanted))))
+            values: Any = list(wanted)
+            conditions.append(qe.FieldCondition(key, match=qe.MatchAny(values)))
         else:
             conditions.append(qe.FieldCondition(key, match=qe.MatchValue(wanted)))
     if where.ids is not None:
         conditions.append(qe.HasIdCondition(set(where.ids)))
     return qe.Filter(must=conditions) if conditions else None
+
+
+def _to_edge_vectors(point: Point) -> dict[str, Any]:
+    return {name: _to_edge(vector) for name, vector in point.vectors.items()}
 
 
 def _to_edge(vector: Vector) -> Any:

@@ -1,130 +1,159 @@
-"""The process that owns an embedded library: `python -m pagelens.store.worker FOLDER`.
+"""The process that owns an embedded library: `python -m pagelens.store.worker FOLDER DESCRIPTOR`.
 
-It serves every other process of this user over a local socket and ends with its last user, however that
-one ended: the kernel closes the socket of a killed process too.
+Edge keeps the interpreter lock during its calls, lets one process open a folder, and dies when the disk is
+full; so it lives here, and whoever uses the library talks to it. The client that starts a worker is its
+first user, over a socket it inherits; others join through the socket that `worker/address.json` names.
+The worker ends with its last user, however that one ended: the kernel closes a killed process's sockets too.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import secrets
 import signal
-import stat
 import sys
 import tempfile
 import threading
 import time
-from multiprocessing.connection import Connection, Listener
+import traceback
+from collections.abc import Iterator
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
 
-from pagelens import errors
-from pagelens.errors import LibraryBusy
-from pagelens.store.messages import decode, encode
+from pagelens.errors import LibraryBusy, PagelensError, UsageError
+from pagelens.store.edge import EdgeEngine
+from pagelens.store.meeting import MESSAGES, Address
 
-FIRST_USER = 15.0
-"""Seconds a worker waits for its first user: a client that started it and died must not leave it behind."""
+CALLS = frozenset(
+    {"declare", "upsert", "update", "delete", "query", "retrieve", "scroll_page", "count", "optimize", "size"}
+)
+"""Methods of the engine that a user may call."""
 HANDOVER = 20.0
 """Seconds to wait for an engine whose last owner is still closing."""
-READY = b"ready\n"
-
-
-def socket_path(folder: Path) -> Path:
-    """Where the worker of a library listens.
-
-    Not in the library: a socket's path is limited to about 107 bytes, and libraries sit deep.
-
-    Raises:
-        LibraryBusy: the directory for sockets belongs to somebody else.
-    """
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    private = base / f"pagelens-{os.getuid()}"
-    private.mkdir(mode=0o700, exist_ok=True)
-    status = private.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise LibraryBusy(f"{private} is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR")
-    return private / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]}.sock"
-
-
-def key(folder: Path) -> bytes:
-    """The secret that users of a library share, made when missing, readable by its owner only."""
-    path = folder / "worker.key"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(32))
-    return path.read_bytes()
+SOCKET_PATH = 100
+"""Bytes a socket's path may have: 104 on macOS, 108 on Linux."""
 
 
 class Worker:
-    """Answers calls to one engine, a thread a user, one call at a time."""
+    """Answers calls to one engine, a thread a user, one call at a time.
+
+    Args:
+        folder: The library's, absolute.
+
+    Raises:
+        LibraryBusy: a process that cannot be joined has the library open.
+        OSError: the disk is too full to open it.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._engine = _own(folder / "points")
-        self._lock = threading.Lock()
+        self._key = secrets.token_bytes(32)
+        self._turn = threading.Lock()
         self._users = 0
-        self._done = threading.Event()
-        address = socket_path(folder)
-        address.unlink(missing_ok=True)  # of a worker that was killed
-        self._listener = Listener(str(address), "AF_UNIX", backlog=64, authkey=key(folder))
-        address.chmod(0o600)
+        self._ended = False
+        self._left = threading.Condition()
 
-    def run(self) -> None:
+    def run(self, first: Connection) -> None:
         """Serve until the last user has gone."""
-        threading.Thread(target=self._accept, daemon=True).start()
-        if not self._done.wait(FIRST_USER) and self._users == 0:
-            self._done.set()
-        self._done.wait()
-        self._listener.close()  # from here on users start a new worker, which waits for the engine
-        with self._lock:
-            self._engine.close()
+        with self._listen() as listener:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+            with self._user():
+                first.send_bytes(MESSAGES.pack(["ok", None]))
+                self._serve(first)
+            with self._left:
+                self._left.wait_for(lambda: self._users == 0)
+                self._ended = True
+        self._engine.close()  # last: the next worker waits for it
 
-    def _accept(self) -> None:
-        from multiprocessing import AuthenticationError
+    @contextlib.contextmanager
+    def _listen(self) -> Iterator[Listener]:
+        """A socket for the owner alone, and the file that says where it is.
 
-        while not self._done.is_set():
+        The socket is not in the library: its path must be short, and libraries sit deep, or on file systems
+        that have no sockets.
+        """
+        _sweep(self._folder)
+        base = tempfile.gettempdir()
+        if len(os.fsencode(f"{base}/pagelens-12345678/socket")) > SOCKET_PATH:
+            base = "/tmp"
+        with (
+            tempfile.TemporaryDirectory(prefix="pagelens-", dir=base) as private,  # mode 700
+            Listener(f"{private}/socket", "AF_UNIX", backlog=64) as listener,
+        ):
+            address = Address(str(self._folder), f"{private}/socket", self._key.hex(), os.getpid())
+            address.write()
             try:
-                connection = self._listener.accept()
-            except (AuthenticationError, EOFError, ConnectionError):
-                continue
-            except OSError:
-                return  # the listener was closed
-            with self._lock:
-                self._users += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                yield listener
+            finally:
+                address.remove()
+
+    def _accept(self, listener: Listener) -> None:
+        while True:
+            try:
+                connection = listener.accept()
+            except OSError:  # too many open files; or it was closed, and the process is about to end
+                time.sleep(0.1)
+            else:
+                threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+
+    def _admit(self, connection: Connection) -> None:
+        """Let in who has the key. Counted before it is answered: who is in finds the worker alive."""
+        with connection, contextlib.suppress(AuthenticationError, EOFError, OSError):
+            deliver_challenge(connection, self._key)
+            with self._user():
+                answer_challenge(connection, self._key)
+                self._serve(connection)
+
+    @contextlib.contextmanager
+    def _user(self) -> Iterator[None]:
+        with self._left:
+            if self._ended:
+                raise EOFError
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._left:
+                self._users -= 1
+                self._left.notify_all()
 
     def _serve(self, connection: Connection) -> None:
-        try:
+        with contextlib.suppress(EOFError, OSError):  # the user has gone
             while True:
-                name, arguments = decode(connection.recv_bytes())
-                connection.send_bytes(encode(self._answer(name, arguments)))
-        except (EOFError, ConnectionError):
-            pass  # the user has gone
-        finally:
-            connection.close()
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._done.set()
+                connection.send_bytes(self._answer(connection.recv_bytes()))
 
-    def _answer(self, name: str, arguments: list[object]) -> list[object]:
+    def _answer(self, message: bytes) -> bytes:
+        """What the engine says, or the error that the client raises."""
         try:
-            with self._lock:
-                return ["ok", getattr(self._engine, name)(*arguments)]
-        except errors.PagelensError as error:
+            name, arguments = MESSAGES.unpack(message)
+            if name not in CALLS:
+                raise UsageError(f"a store has no call {name!r}")
+            with self._turn:
+                return MESSAGES.pack(["ok", getattr(self._engine, name)(*arguments)])
+        except Exception as error:
+            return MESSAGES.pack(_told(error))
+
+
+def _told(error: Exception) -> list[object]:
+    """An error as the client can raise it again; what nobody expected goes to the log in full."""
+    match error:
+        case PagelensError():
             return [type(error).__name__, str(error)]
-        except OSError as error:
-            return ["OSError", [error.errno, error.strerror]]
-        except Exception as error:  # Edge's are bare; the user of the call decides
-            return ["RuntimeError", f"{name}: {error}"]
+        case OSError(errno=int() as code, filename=None):
+            return ["OSError", [code, error.strerror]]
+        case OSError(errno=int() as code):
+            return ["OSError", [code, f"{error.filename}: {error.strerror}"]]
+        case _:
+            traceback.print_exception(error)
+            sys.stderr.flush()
+            return ["RuntimeError", f"{type(error).__name__}: {error}"]
 
 
-def _own(folder: Path) -> object:
+def _own(folder: Path) -> EdgeEngine:
     """The engine, as soon as a worker that is just ending lets go of it."""
-    from pagelens.store.edge import EdgeEngine
-
     until = time.monotonic() + HANDOVER
     while True:
         try:
@@ -135,21 +164,24 @@ def _own(folder: Path) -> object:
             time.sleep(0.05)
 
 
+def _sweep(folder: Path) -> None:
+    """Remove the socket that a killed worker of this library left, and the folder made for it."""
+    if left := Address.of(folder):
+        socket = Path(left.socket)
+        with contextlib.suppress(OSError):
+            socket.unlink()
+            socket.parent.rmdir()
+
+
 def main() -> None:
-    """Own the library named on the command line; say `ready` or what is wrong on standard output."""
+    """Own the library, or tell the first user what is in the way."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    out = sys.stdout.buffer
+    folder, first = Path(sys.argv[1]), Connection(int(sys.argv[2]))
     try:
-        worker = Worker(Path(sys.argv[1]))
+        Worker(folder).run(first)
     except Exception as error:
-        code = error.errno if isinstance(error, OSError) else 0
-        out.write(f"{type(error).__name__} {code or 0} {error}\n".encode())
-        out.flush()
-        sys.exit(1)
-    out.write(READY)
-    out.flush()
-    os.close(1)
-    worker.run()
+        with contextlib.suppress(OSError):
+            first.send_bytes(MESSAGES.pack(_told(error)))
 
 
 if __name__ == "__main__":
