@@ -314,3 +314,17 @@ def test_ctrl_c_leaves_a_sound_index(tmp_path: Path) -> None:
         library.ingest(scans)
         assert library.status()["pages"] == 180
         assert list(library.check()) == []
+
+
+def test_what_was_made_otherwise_is_stale(
+    library: Library, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.ingest(scans)
+    assert library.status()["stale"] == {}
+    from pagelens.ingest.reading import ReadSettings
+
+    monkeypatch.setattr(ReadSettings, "image_signature", "another engine 300 DPI")
+    assert library.status()["stale"] == {"image": 5}
+    report = library.ingest(scans)
+    assert counts(report) == (0, 2, 0, 0, 5)
+    assert library.status()["stale"] == {}

@@ -22,6 +22,7 @@ from pagelens.errors import ExitCode, PagelensError, UsageError
 from pagelens.hits import SCHEMA, counted, printable, quoted
 
 if TYPE_CHECKING:
+    from pagelens.estimating import Estimate
     from pagelens.hits import Hit, Hits
     from pagelens.indexing import Progress
     from pagelens.library import Library
@@ -86,6 +87,20 @@ def ingest(
         Literal["tesseract", "rapidocr"] | None,
         typer.Option(help="What reads pages without text. Default: tesseract if it is installed."),
     ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV with a column path and any others (box, folder, date), to filter by with --where.",
+        ),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Take out the files below PATH that are gone.")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Read 20 pages and say how long all would take; store nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Read files and folders into the library; what is there already is not read again.
@@ -93,12 +108,22 @@ def ingest(
     Interrupt it whenever you like: the next run goes on where it stopped.
 
     Example: `pagelens ingest scans/ letter.pdf --lang eng+deu`
+
+    Example: `pagelens ingest scans/ --estimate`
     """
+    languages = tuple(lang.split("+")) if lang else None
+    if estimate:
+        with _open(library, models, profile=profile) as opened:
+            _estimated(opened.estimate(*paths, languages=languages, ocr_engine=ocr, say=_say), as_json)
+        return
     with _open(library, models, profile=profile) as opened, _progress(as_json) as advance:
         report = opened.ingest(
             *paths,
-            languages=tuple(lang.split("+")) if lang else None,
+            languages=languages,
             ocr_engine=ocr,
+            retry=retry,
+            prune=prune,
+            metadata=metadata,
             progress=advance,
             say=_say,
         )
@@ -160,6 +185,12 @@ def search(
     language: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="Written in it, as eng.", rich_help_panel=WHICH)
     ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where", metavar="FIELD=VALUE", help="By a field of ingest --metadata.", rich_help_panel=WHICH
+        ),
+    ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -190,6 +221,11 @@ def search(
     """
     given = {"doc_id": doc_id, "stem": stem, "path": path, "page": page, "date": date, "language": language}
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value}
+    for each in fields or ():
+        field, equals, value = each.partition("=")
+        if not (field and equals and value):
+            raise UsageError(f"--where {each}: write FIELD=VALUE, such as box=12")
+        wanted.setdefault(field, []).append(value)
     if (query is None) == (queries is None) or (queries is None) != (run is None) or (html and run):
         raise UsageError("give a question, or --queries FILE together with --run FILE and without --html")
     with _open(library, models, must_exist=True) as opened:
@@ -231,6 +267,10 @@ def status(library: Folder = None, as_json: Json = False) -> None:
         f"{sum(sizes.values()) / 1e6:.1f} MB: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in sizes.items())
     ]
     lines += [f"{artefact}: {signature}" for artefact, signature in about["signatures"].items()]
+    lines += [
+        f"stale: {artefact} of {counted(count, 'page')} made otherwise; ingest their files to make it anew"
+        for artefact, count in about["stale"].items()
+    ]
     lines += [_failed(each["path"], each["page"], each["reason"]) for each in about["failed"]]
     lines += [f"missing: {path}" for path in about["missing"]]
     for line in lines:
@@ -273,6 +313,27 @@ def pages(library: Folder = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def check(library: Folder = None, as_json: Json = False) -> None:
+    """Hold the index and the page files against each other; name pages that are blank or badly read.
+
+    Ends with 3 when something is damaged or incomplete, and says what to do about it.
+
+    Example: `pagelens check`
+    """
+    with _open(library, must_exist=True) as opened:
+        findings = list(opened.check())
+    faults = sum(each.is_fault for each in findings)
+    if as_json:
+        _out({"schema": SCHEMA, "faults": faults, "findings": [each._asdict() for each in findings]})
+    else:
+        for each in findings:
+            _print(f"{each.kind:10}  {each.name}  {each.about}")
+        _say(f"{counted(faults, 'fault')}, {counted(len(findings) - faults, 'page')} worth a look")
+    if faults:
+        raise typer.Exit(ExitCode.FAILURES)
+
+
+@app.command()
 def doctor(library: Folder = None, models: Models = None, as_json: Json = False) -> None:
     """What is installed, which models are at hand, what a profile would use, and what to do about each lack.
 
@@ -293,6 +354,19 @@ def doctor(library: Folder = None, models: Models = None, as_json: Json = False)
                 _print(f"{'':8}  {'':{width}}  cure: {each.cure}")
     if any(each.state == "missing" for each in findings):
         raise typer.Exit(ExitCode.MISSING)
+
+
+def _estimated(found: Estimate, as_json: bool) -> None:
+    if as_json:
+        _out({"schema": SCHEMA, **asdict(found)})
+        return
+    hours, rest = divmod(round(found.seconds / 60), 60)
+    parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in found.bytes.items())
+    unreadable = f", {counted(found.unreadable, 'file')} of them unreadable" if found.unreadable else ""
+    _print(
+        f"{counted(found.pages, 'page')} in {counted(found.files, 'file')}{unreadable}: about {hours} h {rest:02} min "
+        f"and {sum(found.bytes.values()) / 1e6:.1f} MB ({parts}), judged by {counted(found.sampled, 'page')}"
+    )
 
 
 def main() -> None:

@@ -98,7 +98,7 @@ class Library:
         Args:
             paths: Files or folders.
             languages: Of the pages, ISO 639-2 as tesseract has them; default: as the library has, or `eng`.
-            ocr_engine: Default: tesseract if it is installed, else rapidocr.
+            ocr_engine: Default: as the library has; for a new one tesseract if it is installed, else rapidocr.
             readers: Processes that read; default: one a core.
             retry: Try again what failed before.
             prune: Take out the files below `paths` that are gone.
@@ -127,7 +127,12 @@ class Library:
         signatures = {name: encoder.signature for name, encoder in plan.encoders.items()}
         before = self._settings["signatures"]
         kept = {name: made for name, made in before.items() if signatures.get(name, made) == made}
-        self._save(signatures=kept, roots=self._roots.as_dict(), languages=list(plan.reading.languages))
+        self._save(
+            signatures=kept,
+            roots=self._roots.as_dict(),
+            languages=list(plan.reading.languages),
+            ocr=plan.reading.ocr,
+        )
         run.encode_stale()
         reading = plan.reading
         made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
@@ -217,7 +222,7 @@ class Library:
         found = self._find(query, k, filter, stage, rerank, rules, named_pages)
         hits = self._hits(found)
         notes = list(found.notes)
-        if hits and found.weights and not any(hit.evidence for hit in hits):
+        if hits and not any(hit.evidence for hit in hits):
             notes.append("no page found holds a word of the question: read with care")
         return Hits(query, self._profile_name, tuple(hits), found.timings, tuple(notes))
 
@@ -316,10 +321,27 @@ class Library:
             ],
             "missing": sorted(path for path in paths if not Path(path).exists()),
             "signatures": self._settings["signatures"],
+            "stale": self._stale(),
             "bytes": {**self._files.size(), **self._store.size()},
         }
 
     # inside
+
+    def _stale(self) -> dict[str, int]:
+        """Pages by artefact that the next ingest of their file makes anew: they were made otherwise."""
+        current = {name: (made,) for name, made in self._settings["signatures"].items()}
+        if "words" in current:
+            engine, languages = self._settings["ocr"], tuple(self._settings["languages"])
+            reading = ReadSettings(ocr=engine, languages=languages)
+            current["image"] = (reading.image_signature,)
+            current["words"] = (reading.words_signature("layer"), reading.words_signature(engine))
+            current["bm25"] = (_sparse(languages).signature,)
+        pages = self._store.count(Where({"kind": "page"}))
+        counts = {
+            name: pages - self._store.count(Where({"kind": "page", f"signatures.{name}": made}))
+            for name, made in current.items()
+        }
+        return {name: count for name, count in counts.items() if count}
 
     @cached_property
     def _searcher(self) -> Searcher:
@@ -451,6 +473,7 @@ class Library:
             "roots": {},
             "signatures": {},
             "languages": [],
+            "ocr": None,
             "profile": None,
             "metadata": [],
         }
@@ -489,7 +512,7 @@ class Library:
             root, path = self._roots.locate(source.path, source.root)
             files[source.path] = SeenFile(root, path, source.size, source.mtime_ns)
         spoken = tuple(languages or self._settings["languages"] or ("eng",))
-        engine = ocr.choose(ocr_engine, spoken)
+        engine = ocr.choose(ocr_engine or self._settings["ocr"], spoken)
         profile, why = self._choose()
         say(f"{why}; OCR by {ocr.version(engine)}, {'+'.join(spoken)}")
         encoders: dict[str, PageEncoder] = {"bm25": _sparse(spoken)}
