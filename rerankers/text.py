@@ -110,8 +110,9 @@ class TextReranker:
         if not words:
             return [range(0)]
         lengths = [len(ids) for ids in tokenizer(list(words), add_special_tokens=False)["input_ids"]]
-        alone = len(tokenizer(question, "")["input_ids"])
-        window = self._model.max_length or tokenizer.model_max_length
+        alone = len(tokenizer(question, add_special_tokens=False)["input_ids"])
+        alone += tokenizer.num_special_tokens_to_add(pair=True)
+        window = self._model.max_seq_length or tokenizer.model_max_length
         room = min(PASSAGE, window - alone)
         if room < 1:
             raise UsageError(

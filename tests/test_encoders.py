@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ from pagelens.weights import find
 from pagelens.words import terms
 
 if TYPE_CHECKING:
-    from transformers import BertModel, PreTrainedTokenizerFast
+    from transformers import BertModel
+
+Reference: TypeAlias = "tuple[BertModel, Any]"
 
 PAGES = [
     "The tenant keeps the heating and the windows in repair.",
@@ -98,14 +100,15 @@ def encoder(folder: Path) -> TextEncoder:
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path) -> Iterator[tuple[BertModel, PreTrainedTokenizerFast]]:
+def reference(folder: Path) -> Iterator[Reference]:
     from transformers import AutoTokenizer, BertModel
 
-    model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    model = BertModel.from_pretrained(folder, add_pooling_layer=False)  # as loaded: without dropout
+    assert not model.training
     yield model, AutoTokenizer.from_pretrained(folder)
 
 
-def encoded(text: str, reference: tuple[BertModel, PreTrainedTokenizerFast]) -> np.ndarray:
+def encoded(text: str, reference: Reference) -> np.ndarray:
     """One text at a time: mean of the token states, length 1, as the model's card has it."""
     import torch
 
@@ -117,9 +120,7 @@ def encoded(text: str, reference: tuple[BertModel, PreTrainedTokenizerFast]) -> 
     return vector
 
 
-def test_the_encoder_is_transformers(
-    encoder: TextEncoder, reference: tuple[BertModel, PreTrainedTokenizerFast]
-) -> None:
+def test_the_encoder_is_transformers(encoder: TextEncoder, reference: Reference) -> None:
     """Batched with padding here, one by one there."""
     found = encoder.encode_pages(PAGES)
     assert [matrix is None for matrix in found] == [not page for page in PAGES]
@@ -133,9 +134,7 @@ def test_the_encoder_is_transformers(
         np.testing.assert_allclose(matrix, expected, atol=1e-5)
 
 
-def test_a_question_is_a_matrix_of_one_row(
-    encoder: TextEncoder, reference: tuple[BertModel, PreTrainedTokenizerFast]
-) -> None:
+def test_a_question_is_a_matrix_of_one_row(encoder: TextEncoder, reference: Reference) -> None:
     question = "who keeps the windows in repair?"
     matrix = encoder.encode_query(question)
     assert matrix.shape == (1, TextEncoder.size)

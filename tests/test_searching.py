@@ -17,7 +17,8 @@ from pagelens import searching
 from pagelens.encoders.sparse import Bm25Encoder
 from pagelens.errors import UsageError
 from pagelens.filters import where
-from pagelens.records import Candidate, Query
+from pagelens.ranking import Ranked
+from pagelens.records import Candidate, Query, SparseVector
 from pagelens.scores import standardised
 from pagelens.searching import Searcher, Step, parse_cascade
 from pagelens.store.plan import Point, Schema, VectorSpec
@@ -122,6 +123,13 @@ QUESTIONS = [
 # Fusion, written out again
 
 
+def held(point: Point, name: str) -> dict[int, float]:
+    """A point's terms and their weights."""
+    vector = point.vectors.get(name, SparseVector(np.empty(0), np.empty(0)))
+    assert isinstance(vector, SparseVector)
+    return dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True))
+
+
 def best_of(scores: Mapping[str, float], limit: int) -> list[str]:
     return sorted(scores, key=lambda id: (-scores[id], id))[:limit]
 
@@ -129,40 +137,28 @@ def best_of(scores: Mapping[str, float], limit: int) -> list[str]:
 def straight_line(question: str, depth: int) -> dict[str, dict[str, float]]:
     """Every stage's scores, from the stored vectors alone."""
     asked = terms(question, ("eng",))
-    frequency = {
-        term: sum("bm25" in p.vectors and term in p.vectors["bm25"].indices for p in PAGES.values())
-        for term in asked
-    }
-    total = sum("bm25" in p.vectors for p in PAGES.values())
-    bm25, text = {}, {}
     vector = RandomText().encode_query(question)[0]
-    vector = vector / np.linalg.norm(vector)
-    for id, page in PAGES.items():
-        if "bm25" not in page.vectors:
-            continue
-        stored = dict(
-            zip(page.vectors["bm25"].indices.tolist(), page.vectors["bm25"].values.tolist(), strict=True)
-        )
-        if asked & stored.keys():
-            bm25[id] = sum(idf(frequency[term], total) * stored[term] for term in asked & stored.keys())
-        text[id] = float(np.max(page.vectors["text"] @ vector))
-    union = sorted({*best_of(bm25, depth), *best_of(text, depth)})
-    owners = [p for p in STORE.points.values() if p.payload["kind"] == "document"]
-    by_document = {}
-    for owner in owners:
-        held = owner.vectors["document_bm25"]
-        stored = dict(zip(held.indices.tolist(), held.values.tolist(), strict=True))
-        if asked & stored.keys():
-            by_document[owner.payload["doc_id"]] = sum(
-                idf(sum(term in o.vectors["document_bm25"].indices for o in owners), len(owners))
-                * stored[term]
-                for term in asked & stored.keys()
-            )
-    document = {
-        id: by_document[PAGES[id].payload["doc_id"]]
-        for id in union
-        if PAGES[id].payload["doc_id"] in by_document
+
+    def bm25_of(points: Mapping[str, Point], name: str) -> dict[str, float]:
+        stored = {id: held(point, name) for id, point in points.items() if name in point.vectors}
+        weight = {t: idf(sum(t in each for each in stored.values()), len(stored)) for t in asked}
+        return {
+            id: sum(weight[t] * e[t] for t in asked & e.keys())
+            for id, e in stored.items()
+            if asked & e.keys()
+        }
+
+    bm25 = bm25_of(PAGES, "bm25")
+    text = {
+        id: float(np.max(np.asarray(page.vectors["text"]) @ vector) / np.linalg.norm(vector))
+        for id, page in PAGES.items()
+        if "text" in page.vectors
     }
+    union = sorted({*best_of(bm25, depth), *best_of(text, depth)})
+    owners = {p.payload["doc_id"]: p for p in STORE.points.values() if p.payload["kind"] == "document"}
+    by_document = bm25_of(owners, "document_bm25")
+    owner = {id: PAGES[id].payload["doc_id"] for id in union}
+    document = {id: by_document[owner[id]] for id in union if owner[id] in by_document}
     lists = {
         "bm25": {id: bm25[id] for id in union if id in bm25},
         "text": {id: text[id] for id in union if id in text},
@@ -218,12 +214,9 @@ def test_without_a_model_the_words_are_fused() -> None:
 
 def test_idf_is_read_from_the_scores() -> None:
     asked = terms(" ".join(VOCABULARY) + " zeppelin", ("eng",))
-    total = sum("bm25" in page.vectors for page in PAGES.values())
-    held = {
-        term: sum("bm25" in page.vectors and term in page.vectors["bm25"].indices for page in PAGES.values())
-        for term in asked
-    }
-    expected = {term: idf(count, total) for term, count in held.items() if count}
+    pages = [held(page, "bm25") for page in PAGES.values() if "bm25" in page.vectors]
+    counts = {term: sum(term in page for page in pages) for term in asked}
+    expected = {term: idf(count, len(pages)) for term, count in counts.items() if count}
     assert len(expected) < len(asked)
     assert searcher_of(STORE).idf(asked) == pytest.approx(expected, rel=1e-5)
 
@@ -246,6 +239,7 @@ def test_what_scores_the_same_is_ordered_by_id_and_shares_a_rank() -> None:
     store = ExactStore()
     store.declare(Schema((VectorSpec("bm25", "sparse"), VectorSpec("document_bm25", "sparse")), FIELDS))
     vector = SPARSE.encode("rent rent")
+    assert vector is not None
     points = [
         Point(point_id("page", f"{n:016x}", 0), {"kind": "page", "doc_id": f"{n:016x}"}, {"bm25": vector})
         for n in range(6)
@@ -365,7 +359,7 @@ def first() -> Iterator[list[str]]:
     yield page_ids(searcher_of(STORE).search(Query(QUESTIONS[0]), 20).order)
 
 
-def page_ids(order: Sequence[searching.Ranked]) -> list[str]:
+def page_ids(order: Sequence[Ranked]) -> list[str]:
     return [f"{PAGES[page.id].payload['doc_id']}#{PAGES[page.id].payload['number']}" for page in order]
 
 

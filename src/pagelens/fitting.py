@@ -106,7 +106,7 @@ def fit(judged: Sequence[Judged], penalty: float, without: frozenset[str] = froz
         Missing: scikit-learn is not installed.
     """
     try:
-        from sklearn.linear_model import LogisticRegression
+        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
     except ImportError as error:
         raise Missing("fitting needs scikit-learn: pip install 'pagelens[fit]'") from error
     differences, shares = [], []
