@@ -86,6 +86,17 @@ def test_a_document_left_out_has_no_part_in_the_fit() -> None:
     assert choose_penalty(judged, without) == choose_penalty(changed, without)
 
 
+def test_a_question_about_a_document_left_out_is_left_out_whole() -> None:
+    """Also where another of its answers is in a document that stays."""
+    judged, out = made(60), f"{3:016x}"
+    others = [each for each in judged if out not in each.home]
+    (one,) = made(1, seed=9)
+    two = Judged("two", one.features, one.relevant, one.documents, one.home | {out}, 2)
+    np.testing.assert_array_equal(
+        fit([*others, two], 0.1, frozenset({out})), fit(others, 0.1, frozenset({out}))
+    )
+
+
 def test_out_of_fold_weights_do_not_know_the_question() -> None:
     judged = made(60)
     weights = out_of_fold(judged, penalty=0.1)

@@ -31,6 +31,7 @@ TEXTS = [
     "rent rent rent tenant shop",
     "Shop floor plan " + "corridor " * 300 + "the tenant pays",
     "12 34 56 2021",
+    "rent" + " corridor" * 24 + " tenant",
     "the and of",
 ]
 
