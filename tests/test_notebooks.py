@@ -1,0 +1,45 @@
+"""The notebooks, run from top to bottom as a reader would, and kept without what running leaves in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
+def test_there_are_notebooks() -> None:
+    assert [path.name for path in NOTEBOOKS][:1] == ["01_first_search.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_kept_without_outputs(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+def test_first_search(tmp_path: Path) -> None:
+    """It runs, finds the page that the lease is signed on, and shows it."""
+    notebook = read(NOTEBOOKS[0])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    cells = {cell.source: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+    printed = "".join(out.text for outs in cells.values() for out in outs if out.output_type == "stream")
+    assert "lease-mill-street.pdf page 4" in printed  # `best`
+    assert "payroll-sealed.pdf: the PDF is encrypted" in printed
+    assert "0 added" in printed and "0 pages read" in printed
+    shown = {source: out.data for source, outs in cells.items() for out in outs if "data" in out}
+    galleries = [data["text/html"] for data in shown.values() if "text/html" in data]
+    assert [html.count('<article class="hit">') for html in galleries] == [3, 2, 1, 2]
+    assert "Quillon" in galleries[0] and "<mark>" in galleries[0]
+    assert "image/png" in shown["best.show()"]
+    assert not list(tmp_path.iterdir())  # what it made, it made elsewhere and took away
