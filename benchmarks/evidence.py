@@ -15,13 +15,16 @@ import numpy as np
 from collection import OUT, Collection, data_argument, opened
 
 from pagelens.fitting import Judged, choose_penalty, fit, interval, judge, ndcg, out_of_fold
-from pagelens.rerankers.evidence import FEATURES, EvidenceReranker
+from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 
 NAMES = list(FEATURES)
 SHIPPED = Path(__file__).parents[1] / "rerankers" / "evidence.json"
 DATA = [
     {"name": "MMDocIR, 206 questions about 29 reports, papers, decks and manuals", "terms": "CC BY-NC 4.0"},
-    {"name": "OpenCQA, 220 questions about 220 chart images read by OCR", "terms": "as its authors state"},
+    {
+        "name": "OpenCQA, 220 questions about 220 chart images read by OCR",
+        "terms": "not stated with the copy used here",
+    },
 ]
 LIMITS = [
     "fitted on English; other languages were not measured",
@@ -70,13 +73,11 @@ def main() -> None:
         "limits": LIMITS,
         "questions": sorted(each.id for each in everything),
     }
-    _write(arguments.ship, {"schema": 1, "weights": coefficients, "card": card})
-    _write(arguments.out, {"schema": 1, "penalty": penalty, "rows": table.rows})
-
-
-def _write(path: Path, record: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    Coefficients(coefficients, card).save(arguments.ship)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(
+        json.dumps({"schema": 1, "penalty": penalty, "rows": table.rows}, indent=1) + "\n"
+    )
 
 
 class Table:

@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -57,6 +57,13 @@ class Coefficients:
     """By feature, per standard deviation of the candidates; a feature left out counts nothing."""
     card: Mapping[str, Any]
     """Data and its terms, training questions, figures, limits."""
+    blend: Mapping[str, float] = field(default_factory=dict)
+    """By the name of a reranker that comes after: the weight of its score, as `searching.Step` has it."""
+
+    def save(self, path: Path) -> None:
+        """Write the file that `load` reads."""
+        record = {"schema": 1, "weights": self.weights, "blend": self.blend, "card": self.card}
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path | None = None) -> Coefficients:
@@ -69,6 +76,7 @@ class Coefficients:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             weights = {str(name): float(weight) for name, weight in record["weights"].items()}
+            blend = {str(name): float(weight) for name, weight in record["blend"].items()}
             card = dict(record["card"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{path} holds no coefficients ({error}); `pagelens fit` writes some") from error
@@ -76,7 +84,7 @@ class Coefficients:
             raise UsageError(
                 f"{path}: there is no feature {sorted(unknown)[0]!r}; `pagelens fit` makes a new file"
             )
-        return cls(weights, card)
+        return cls(weights, card, blend)
 
 
 class EvidenceReranker:
@@ -97,6 +105,11 @@ class EvidenceReranker:
         self._languages = languages
         self._coefficients = coefficients or Coefficients.load()
         self._idf = idf
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """What it weighs the features with."""
+        return self._coefficients
 
     def with_coefficients(self, coefficients: Coefficients) -> EvidenceReranker:
         """The same on the same collection, with other coefficients."""

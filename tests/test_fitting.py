@@ -5,28 +5,34 @@ from __future__ import annotations
 import random
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ir_measures
 import numpy as np
 import pytest
 from ir_measures import nDCG
+from test_searching import office, searcher_of
 
 from pagelens import Library
 from pagelens.errors import Missing, UsageError
 from pagelens.fitting import (
     FOLDS,
     Judged,
+    _verdict,
     choose_penalty,
     fit,
+    fit_library,
     folds,
     interval,
     judge,
     ndcg,
     out_of_fold,
+    read_qrels,
 )
-from pagelens.rerankers.evidence import FEATURES, EvidenceReranker
+from pagelens.records import Candidate, Query
+from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 
 TRUTH = np.array([1.5, -0.8, 0.0])
 
@@ -204,6 +210,97 @@ def test_judging_measures_the_candidates_of_the_search(small_library: Library) -
         assert each.features.mean(0) == pytest.approx(np.zeros(len(features)), abs=1e-9)
     with pytest.raises(UsageError, match="no judged page"):
         judge(small_library, reranker, QUERIES, {"d": qrels["d"]}, names_of(small_library), features)
+
+
+class Office:
+    """What fitting asks of a library, over a store of plain loops."""
+
+    folder = Path("office.pagelens")
+
+    def __init__(self) -> None:
+        self.store, self.points = office()
+        self.searcher = searcher_of(self.store)
+
+    def candidates(self, query: str, k: int, filter: Mapping[str, Any] | None = None) -> list[Candidate]:
+        order = self.searcher.search(Query(query, filter or {}), k).order
+        return [each for each in self.searcher.candidates(order) if each]
+
+    def reranker(self, name: str) -> EvidenceReranker:
+        return EvidenceReranker(("eng",), idf=self.searcher.idf)
+
+
+def asked_of(made: Office) -> tuple[list[dict[str, Any]], dict[str, dict[str, int]], dict[str, str]]:
+    """Each page is asked for by three words of it."""
+    names = {
+        f"{p.payload['doc_id']}#{p.payload['number']}": f"p{n}" for n, p in enumerate(made.points.values())
+    }
+    queries, qrels = [], {}
+    for point, name in zip(made.points.values(), names.values(), strict=True):
+        if words := point.payload["text"].split():
+            queries.append({"id": f"for {name}", "query": " ".join(words[:3])})
+            qrels[f"for {name}"] = {name: 1}
+    return queries, qrels, names
+
+
+class Knowing:
+    """Knows the answer, or the opposite of it."""
+
+    needs = frozenset({"text"})
+
+    def __init__(self, name: str, worth: float) -> None:
+        self.name, self.worth = name, worth
+
+    def score(self, query: Query | str, candidates: Sequence[Candidate]) -> list[float]:
+        return [self.worth * each.text.startswith(str(query)) for each in candidates]
+
+
+def test_a_library_is_fitted_and_compared() -> None:
+    library: Any = Office()
+    queries, qrels, names = asked_of(library)
+    fitted = fit_library(library, queries, qrels, names, Knowing("oracle", 1.0))
+    assert fitted.questions == len(queries)
+    first, shipped, own, blended = fitted.rows
+    assert [row.name for row in fitted.rows][2:] == [
+        "fitted, out of fold",
+        "fitted, then oracle, out of fold",
+    ]
+    assert first.gain == (0.0, 0.0, 0.0)
+    assert own.gain[0] == pytest.approx(own.ndcg - first.ndcg)
+    assert blended.ndcg > own.ndcg > first.ndcg
+    assert fitted.coefficients.blend["oracle"] > 0.5
+    assert fitted.coefficients.card["questions"] == sorted(query["id"] for query in queries)
+    assert set(fitted.coefficients.weights) == set(FEATURES)
+    assert "shipped" in fitted.verdict and f"{own.ndcg - shipped.ndcg:+.3f}" in fitted.verdict
+    harmful = fit_library(library, queries, qrels, names, Knowing("liar", -1.0))
+    assert harmful.coefficients.blend["liar"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gain", "word"),
+    [((0.1, 0.05, 0.15), "use the"), ((0.1, -0.05, 0.15), "no diff"), ((-0.1, -0.2, -0.05), "lose")],
+)
+def test_the_verdict_follows_the_interval(gain: tuple[float, float, float], word: str) -> None:
+    assert word in _verdict(gain, {"q"}, Coefficients({}, {"questions": ["p"]}))
+    assert "no comparison" in _verdict(gain, {"q"}, Coefficients({}, {"questions": ["p", "q"]}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "q1 0 a#1 1\nq1 0 b#2 0\n\nq2 Q0 c 2\n",
+        "query_id\tpage_id\trelevance\nq1\ta#1\t1\nq1\tb#2\t0\nq2\tc\t2",
+    ],
+)
+def test_qrels_come_in_four_columns_or_three(tmp_path: Path, content: str) -> None:
+    (tmp_path / "qrels").write_text(content)
+    assert read_qrels(tmp_path / "qrels") == {"q1": {"a#1": 1, "b#2": 0}, "q2": {"c": 2}}
+
+
+@pytest.mark.parametrize("line", ["q1 a", "q1 0 a yes", "q1 0 a b 1"])
+def test_a_line_that_is_no_judgement_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "qrels").write_text(f"q1 0 a 1\n{line}\n")
+    with pytest.raises(UsageError, match="line 2"):
+        read_qrels(tmp_path / "qrels")
 
 
 def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

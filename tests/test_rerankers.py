@@ -339,8 +339,8 @@ def test_the_shipped_coefficients_have_a_card() -> None:
         "",
         "[]",
         '{"weights": {}}',
-        '{"weights": {"page": "x"}, "card": {}}',
-        '{"weights": {"mood": 1}, "card": {}}',
+        '{"weights": {"page": "x"}, "card": {}, "blend": {}}',
+        '{"weights": {"mood": 1}, "card": {}, "blend": {}}',
     ],
 )
 def test_a_file_that_holds_no_coefficients_is_refused(tmp_path: Path, content: str) -> None:
@@ -352,10 +352,30 @@ def test_a_file_that_holds_no_coefficients_is_refused(tmp_path: Path, content: s
 
 def test_a_fitted_file_is_a_reranker(tmp_path: Path, small_library: Library) -> None:
     path = tmp_path / "fitted.json"
-    path.write_text(json.dumps({"schema": 1, "weights": {"length": 1.0}, "card": {}}))
+    Coefficients({"length": 1.0}, {}).save(path)
     hits = small_library.search("Harbour Office", k=6, rerank=f"{path}@6")
     lengths = [len(small_library.words(hit.page_id).words) for hit in hits]
     assert lengths == sorted(lengths, reverse=True)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    saved = Coefficients({"page": 0.25, "length": -1.5}, {"questions": ["q1"]}, {"text": 0.75})
+    saved.save(tmp_path / "fitted.json")
+    assert Coefficients.load(tmp_path / "fitted.json") == saved
+
+
+def test_a_fitted_blend_weighs_the_reranker_after_it(
+    tmp_path: Path, tiny: Path, small_library: Library
+) -> None:
+    path = tmp_path / "fitted.json"
+    Coefficients({"page": 1.0, "length": -0.5}, {}, {str(tiny): 0.0}).save(path)
+    before = small_library.search("who signed the lease?", k=6, rerank=f"{path}@6")
+    after = small_library.search("who signed the lease?", k=6, rerank=[f"{path}@6", f"{tiny}@6"])
+    assert [hit.page_id for hit in after] == [hit.page_id for hit in before]
+    plain = small_library.search("who signed the lease?", k=6, rerank=["evidence@6", f"{tiny}@6"])
+    for hit in plain:
+        features = hit.stages[hit.last_stage or ""].features
+        assert features.keys() == {"rerank:evidence", str(tiny)} and features[str(tiny)].share != 0
 
 
 # The text cross-encoder

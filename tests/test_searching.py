@@ -71,7 +71,7 @@ def office(seed: int = 3) -> tuple[ExactStore, dict[str, Point]]:
                 "text": text,
                 "words": len(text.split()),
                 "language": draw.choice(["eng", "deu"]),
-                "date": midnight(DAY + datetime.timedelta(days=number)) + 3600 * (number % 2),
+                "date": midnight(DAY + datetime.timedelta(days=number)) + 3600 * (number % 3 == 0),
             }
             points.append(
                 Point(

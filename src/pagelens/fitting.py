@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pagelens.errors import Missing, UsageError
+from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.scores import standardised
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pagelens.library import Library
-    from pagelens.rerankers.evidence import EvidenceReranker
+    from pagelens.searching import Reranker
 
 DEPTH = 50
 """Candidates a question, as the search has it."""
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Inverse strengths of the quadratic penalty that are tried (`C` of scikit-learn)."""
 FOLDS, INNER_FOLDS = 10, 5
+RERANKED = 20
+"""Of them, those that a model after the evidence reranker sees."""
+BLEND_PENALTY = 1.0
+"""Two features need little of it."""
 FEWEST = 10
 """Documents with judged questions: with fewer there is no fold to speak of."""
 
@@ -46,6 +53,108 @@ class Judged:
     """The doc_ids of the relevant pages, also of those that are no candidates."""
     answers: int
     """How many pages are relevant, in the whole collection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one way to order the candidates does."""
+
+    name: str
+    ndcg: float
+    """Mean nDCG@10."""
+    gain: tuple[float, float, float]
+    """Over the first stage: mean and 95% interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Coefficients and what they are worth."""
+
+    coefficients: Coefficients
+    questions: int
+    rows: tuple[Row, ...]
+    verdict: str
+    """Whether they beat the shipped ones, in a sentence."""
+
+
+def fit_library(
+    library: Library,
+    queries: Sequence[Mapping[str, Any]],
+    qrels: Mapping[str, Mapping[str, int]],
+    names: Mapping[str, str],
+    after: Reranker | None = None,
+) -> Fitted:
+    """Fit the evidence model to judged questions, and compare it with the shipped one.
+
+    Args:
+        library: What the questions are asked of.
+        queries: Each with `id`, `query` and optionally `filter`.
+        qrels: Query id -> page name -> relevance; above 0 is relevant.
+        names: Page id -> page name, as the qrels have it.
+        after: A reranker that comes after it; the weight of its score is fitted too.
+
+    Raises:
+        UsageError: too few judgements.
+        Missing: scikit-learn is not installed.
+    """
+    reranker = library.reranker("evidence")
+    assert isinstance(reranker, EvidenceReranker)
+    features, shipped = list(FEATURES), reranker.coefficients
+    judged = judge(library, reranker, queries, qrels, names, features)
+    known = np.array([shipped.weights.get(name, 0.0) for name in features])
+    held_out = out_of_fold(judged)
+    base = [ndcg(each, None) for each in judged]
+    old = [ndcg(each, known) for each in judged]
+    new = [ndcg(each, weights) for each, weights in zip(judged, held_out, strict=True)]
+    ways = {"first stage": base, "shipped": old, "fitted, out of fold": new}
+    blend: dict[str, float] = {}
+    if after is not None:
+        both = _with_reranker(library, after, queries, judged, held_out)
+        weights = out_of_fold(both, penalty=BLEND_PENALTY)
+        ways[f"fitted, then {after.name}, out of fold"] = [
+            ndcg(each, own) for each, own in zip(both, weights, strict=True)
+        ]
+        blend[after.name] = _ratio(fit(both, BLEND_PENALTY))
+    rows = [_row(name, values, base) for name, values in ways.items()]
+    penalty = choose_penalty(judged)
+    weights_of = dict(zip(features, map(float, fit(judged, penalty)), strict=True))
+    card = {
+        "data": [{"name": str(library.folder), "terms": "yours"}],
+        "fitted": f"logistic regression on differences, C={penalty}, {DEPTH} candidates of the first stage",
+        "figures": [{"name": row.name, "nDCG@10": row.ndcg, "gain": row.gain} for row in rows],
+        "questions": sorted(each.id for each in judged),
+    }
+    verdict = _verdict(interval(np.subtract(new, old).tolist()), {e.id for e in judged}, shipped)
+    return Fitted(Coefficients(weights_of, card, blend), len(judged), tuple(rows), verdict)
+
+
+def _verdict(gain: tuple[float, float, float], questions: set[str], shipped: Coefficients) -> str:
+    mean, low, high = gain
+    size = f"{mean:+.3f} nDCG@10 [{low:+.3f}, {high:+.3f}]"
+    if questions & set(shipped.card.get("questions", ())):
+        return f"no comparison with the shipped coefficients: they were fitted on these questions ({size})"
+    if low > 0:
+        return f"use the fitted coefficients: {size} over the shipped ones"
+    if high < 0:
+        return f"keep the shipped coefficients: the fitted ones lose {size}"
+    return f"keep the shipped coefficients: no difference can be told, more questions may tell one ({size})"
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Query id -> page name -> relevance, from TREC's four columns or from three: query, page, relevance.
+
+    Raises:
+        UsageError: a line is neither; a first line of three names is passed over.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        parts = line.split()
+        if not parts or (number == 1 and len(parts) == 3 and not parts[2].lstrip("-").isdecimal()):
+            continue
+        if len(parts) not in (3, 4) or not parts[-1].lstrip("-").isdecimal():
+            raise UsageError(f"{path}, line {number}: a judgement looks like `q1 0 report#4 1`")
+        qrels.setdefault(parts[0], {})[parts[-2]] = int(parts[-1])
+    return qrels
 
 
 def judge(
@@ -93,6 +202,41 @@ def judge(
     return judged
 
 
+def _with_reranker(
+    library: Library,
+    after: Reranker,
+    queries: Sequence[Mapping[str, Any]],
+    judged: Sequence[Judged],
+    weights: Sequence[np.ndarray],
+) -> list[Judged]:
+    """The top of each question by its own weights; its features: the score before, and the reranker's."""
+    asked = {query["id"]: query for query in queries}
+    found = []
+    for each, own in zip(judged, weights, strict=True):
+        query = asked[each.id]
+        candidates = library.candidates(query["query"], DEPTH, query.get("filter"))
+        before = each.features @ own
+        top = np.argsort(-before, kind="stable")[:RERANKED]
+        scores = np.array(after.score(query["query"], [candidates[i] for i in top]))
+        top, scores = top[np.isfinite(scores)], scores[np.isfinite(scores)]
+        columns = [standardised(before[top].tolist()), standardised(scores.tolist())]
+        features = np.array(columns).T.reshape(len(top), 2)
+        found.append(
+            replace(each, features=features, relevant=each.relevant[top], documents=each.documents[top])
+        )
+    return found
+
+
+def _ratio(weights: np.ndarray) -> float:
+    """Of the reranker's weight to that of the score before it; 0 where it does not help."""
+    before, own = weights
+    return float(max(0.0, own) / max(before, 0.01))
+
+
+def _row(name: str, values: Sequence[float], base: Sequence[float]) -> Row:
+    return Row(name, float(np.mean(values)), interval(np.subtract(values, base).tolist()))
+
+
 def fit(judged: Sequence[Judged], penalty: float, without: frozenset[str] = frozenset()) -> np.ndarray:
     """One weight a feature.
 
@@ -122,7 +266,7 @@ def fit(judged: Sequence[Judged], penalty: float, without: frozenset[str] = froz
     if not differences:
         raise UsageError("no question has a relevant page among its candidates together with another page")
     pairs, weights = np.concatenate(differences), np.concatenate(shares)
-    model = LogisticRegression(C=penalty, fit_intercept=False, max_iter=1000)
+    model = LogisticRegression(C=penalty, fit_intercept=False, solver="newton-cholesky")
     both = np.concatenate([pairs, -pairs])  # the same loss twice: scikit-learn wants two classes
     labels = np.repeat([1, 0], len(pairs))
     return model.fit(both, labels, np.concatenate([weights, weights])).coef_[0]  # type: ignore[no-any-return]

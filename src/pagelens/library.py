@@ -24,9 +24,10 @@ from pagelens.ingest.sources import find
 from pagelens.metadata import read_metadata
 from pagelens.profiles import PROFILES, Profile, choose
 from pagelens.records import Candidate, PageText, Query
+from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
 from pagelens.rules import Rule, on_named_pages, pages_named
-from pagelens.searching import STAGES, Cascade, Found, Reranker, Searcher, Step, parse_cascade
+from pagelens.searching import BLEND, STAGES, Cascade, Found, Reranker, Searcher, Step, parse_cascade
 from pagelens.store.client import EdgeStore
 from pagelens.store.pages import PageFiles
 from pagelens.store.plan import FieldKind, Point, Schema, VectorSpec, Where
@@ -255,8 +256,6 @@ class Library:
         """The reranker that `search` calls so."""
         if name not in self._rerankers:
             if name == "evidence" or name.endswith(".json"):
-                from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
-
                 coefficients = Coefficients.load(Path(name) if name.endswith(".json") else None)
                 languages = tuple(self._settings["languages"])
                 self._rerankers[name] = EvidenceReranker(languages, coefficients, self._searcher.idf)
@@ -419,7 +418,7 @@ class Library:
             return self._searcher.search(asked, k, stage)
         if stage not in (None, "rerank"):
             raise UsageError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}, rerank")
-        steps = [self._step(each) for each in parse_cascade(rerank)]
+        steps = self._steps(rerank)
         if stage == "rerank":
             return self._searcher.search(asked, k, steps=steps)
         named = pages_named(query) if named_pages else ()
@@ -433,8 +432,20 @@ class Library:
             )
         return found
 
-    def _step(self, wanted: Step | tuple[str, int]) -> Step:
-        return wanted if isinstance(wanted, Step) else Step(self.reranker(wanted[0]), wanted[1])
+    def _steps(self, wanted: Cascade) -> list[Step]:
+        """Each with its reranker and the weight that the coefficients before it have for its score."""
+        steps: list[Step] = []
+        blend: Mapping[str, float] = {}
+        for each in parse_cascade(wanted):
+            if isinstance(each, Step):
+                steps.append(each)
+                continue
+            name, depth = each
+            reranker = self.reranker(name)
+            steps.append(Step(reranker, depth, blend.get(reranker.name, BLEND)))
+            if isinstance(reranker, EvidenceReranker):
+                blend = reranker.coefficients.blend
+        return steps
 
     def _hits(self, found: Found) -> list[Hit]:
         languages = tuple(self._settings["languages"])
