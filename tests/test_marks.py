@@ -25,10 +25,10 @@ def test_marks_scale_with_the_image(size: tuple[int, int]) -> None:
     assert (marked.size, marked.mode) == (size, "RGB")
     changed = ImageChops.difference(paper, marked).getbbox()
     assert changed is not None
-    # Nothing but the passage, its margin of 3 points and the frame's two lines is touched.
+    # Nothing but the passage, its margin of 2 points and the frame's two lines is touched.
     frame = 2 * max(1, round(size[0] / 500)) + 1
     across, down = size[0] / PAGE.width, size[1] / PAGE.height
-    outer = (37 * across - frame, 95 * down - frame, 143 * across + frame, 117 * down + frame)
+    outer = (38 * across - frame, 96 * down - frame, 142 * across + frame, 116 * down + frame)
     assert outer[0] <= changed[0] and outer[1] <= changed[1]
     assert changed[2] <= outer[2] + 1 and changed[3] <= outer[3] + 1
     assert marked.getpixel(center(WORD.box, size)) != marked.getpixel(center(Box(120, 98, 138, 114), size))

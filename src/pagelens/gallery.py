@@ -121,18 +121,18 @@ def _quote(passage: Evidence) -> str:
 def _pictures(hit: Hit) -> tuple[str, str]:
     """The page, to be opened by a click, and a close-up of the best passage, "" where there is none."""
     try:
-        image = mark(hit.open_image(), hit.record, hit.evidence)
-    except (
-        Exception
-    ) as error:  # whatever keeps one image from being read, the card says so and the rest stands
+        image = hit.open_image()
+    except Exception as error:  # whatever keeps one image from being read, the rest of the cards stands
         reason = _text(f"{type(error).__name__}: {error}")
         return f'<div class="sheet missing">page image not available<small>{reason}</small></div>', ""
     label = f"page {hit.page} of {hit.name}"
-    picture = _picture(image, PAGE_WIDTH, label)
+    picture = _picture(mark(image, hit.record, hit.evidence), PAGE_WIDTH, label)
     page = f'<details class="sheet"><summary title="larger, smaller">{picture}</summary></details>'
     if not hit.evidence:
         return page, ""
-    part = image.crop(pixels(closeup(hit.record, hit.evidence[0]), hit.record, image.size))
+    best = hit.evidence[0]  # alone: the frames of neighbours would cross its lines
+    area = pixels(closeup(hit.record, best), hit.record, image.size)
+    part = mark(image, hit.record, [best]).crop(area)
     return page, f'<div class="closeup">{_picture(part, CLOSEUP_WIDTH, f"passage on {label}")}</div>\n'
 
 

@@ -28,7 +28,7 @@ FRAME = (0, 92, 190)
 HALO = (255, 255, 255)
 """A line around the frame, unseen on paper, that makes it stand out from a dark photo."""
 
-PASSAGE_MARGIN = 3.0
+PASSAGE_MARGIN = 2.0
 WORD_MARGIN = 1.0
 """Points between text and mark: a frame or a marker's edge on the letters makes them hard to read."""
 
