@@ -301,7 +301,7 @@ def test_ctrl_c_leaves_a_sound_index(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 30
-    while len(list((tmp_path / "lib").rglob("*.jpg"))) < 40:
+    while len(list((tmp_path / "lib" / "pages").rglob("*.jpg"))) < 40:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
