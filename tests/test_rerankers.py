@@ -19,6 +19,7 @@ from pagelens.errors import Missing, UsageError
 from pagelens.records import Candidate, Page, Query, Stage
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.rerankers.text import TextReranker
+from pagelens.rules import Rule, one_per_document
 from pagelens.searching import ExplainingReranker, Reranker, Step
 from pagelens.words import idf, terms
 
@@ -207,6 +208,20 @@ def test_members_rerank_a_library(member: Reranker, small_library: Library) -> N
     assert [hit.page_id for hit in hits[4:]] == [hit.page_id for hit in plain[4:]]
     scores = [hit.score for hit in hits[:4]]
     assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("rules", [(), (one_per_document,)])
+def test_a_run_sorted_by_score_is_the_order_of_the_search(
+    member: Reranker, rules: Sequence[Rule], small_library: Library
+) -> None:
+    """Evaluation tools sort by score, whatever rank stands beside it."""
+    how: dict[str, Any] = {"k": 6, "rerank": Step(member, 2), "rules": rules}
+    hits = small_library.search("who signed the lease?", **how)
+    ranked = small_library.rank("who signed the lease?", **how)
+    assert [page_id for page_id, _ in ranked] == [hit.page_id for hit in hits]
+    scores = [score for _, score in ranked]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[:2] == [hit.score for hit in hits[:2]]
 
 
 # Evidence

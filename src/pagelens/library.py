@@ -23,6 +23,7 @@ from pagelens.ingest.reading import ReadSettings
 from pagelens.ingest.sources import find
 from pagelens.metadata import read_metadata
 from pagelens.profiles import PROFILES, Profile, choose
+from pagelens.ranking import falling
 from pagelens.records import Candidate, PageText, Query
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
@@ -62,7 +63,7 @@ class Library:
     ) -> None:
         self.folder = Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT).resolve()
         self._wanted, self._models = profile, models
-        self._rerankers: dict[str, Reranker] = {}
+        self._models_loaded: dict[str, Reranker] = {}
         if profile != "auto":
             choose(profile, models)  # a wrong name is said before anything is made
         _mark(self.folder)
@@ -239,31 +240,30 @@ class Library:
     ) -> list[tuple[str, float]]:
         """Page ids and scores alone, best first: what an evaluation needs, without evidence.
 
-        The order is that of `search`. A page that the last stage did not see has the score of the stage before,
-        which cannot be compared.
+        The order is that of `search`. Scores fall with it, for tools that sort by score: the last stage's as they
+        are, those of a stage before moved below.
         """
         found = self._find(query, k, filter, stage, rerank, rules, named_pages).order
         points = self._store.retrieve([each.id for each in found], payload=["doc_id", "number"])
         ids = {p.id: f"{p.payload['doc_id']}#{p.payload['number']}" for p in points}
-        return [(ids[each.id], each.score) for each in found if each.id in ids]
+        scores = falling(found)
+        return [(ids[each.id], score) for each, score in zip(found, scores, strict=True) if each.id in ids]
 
     def candidates(self, query: str, k: int = 50, filter: Mapping[str, Any] | None = None) -> list[Candidate]:
-        """The best `k` pages of the first stage as a reranker sees them: `reranker.score(query, candidates)`."""
+        """The best `k` pages of the first stage as a reranker sees them, with what that stage thought."""
         order = self._searcher.search(Query(query, dict(filter or {})), k).order
         return [each for each in self._searcher.candidates(order) if each is not None]
 
     def reranker(self, name: str = "evidence") -> Reranker:
-        """The reranker that `search` calls so."""
-        if name not in self._rerankers:
-            if name == "evidence" or name.endswith(".json"):
-                coefficients = Coefficients.load(Path(name) if name.endswith(".json") else None)
-                languages = tuple(self._settings["languages"])
-                self._rerankers[name] = EvidenceReranker(languages, coefficients, self._searcher.idf)
-            else:
-                from pagelens.rerankers.text import TextReranker
+        """The reranker that `search` calls so; a model is loaded once."""
+        if name == "evidence" or name.endswith(".json"):
+            coefficients = Coefficients.load(None if name == "evidence" else Path(name))
+            return EvidenceReranker(tuple(self._settings["languages"]), coefficients, self._searcher.idf)
+        if name not in self._models_loaded:
+            from pagelens.rerankers.text import TextReranker
 
-                self._rerankers[name] = TextReranker.load(name, self._models)
-        return self._rerankers[name]
+            self._models_loaded[name] = TextReranker.load(name, self._models)
+        return self._models_loaded[name]
 
     def image(self, page_id: str) -> PIL.Image.Image:
         """The page image, RGB."""

@@ -81,6 +81,17 @@ def reorder(order: Sequence[Ranked], stage: str, opinions: Mapping[str, Opinion]
     return seen + [page for page in order if page.id not in opinions]
 
 
+def falling(order: Sequence[Ranked]) -> list[float]:
+    """One number a page that never rises: the score, moved down where a page is of a stage before."""
+    scores: list[float] = []
+    drop = 0.0
+    for page in order:
+        if scores and page.score - drop > scores[-1]:
+            drop = page.score - scores[-1] + 1
+        scores.append(page.score - drop)
+    return scores
+
+
 def ranks(opinions: Mapping[str, Opinion]) -> dict[str, Stage]:
     """By falling score, ties by id; what scores the same has the same rank, as pages of one document have."""
     ranked: dict[str, Stage] = {}
