@@ -401,9 +401,8 @@ def _run() -> int:
         _say(f"{error}{cure}", style="red")
         return ExitCode.BUG
     except Exception as error:
-        if not hasattr(
-            error, "show"
-        ):  # click's usage errors know how to, whichever copy of click typer carries
+        # click's usage errors know how to show themselves, whichever copy of click typer carries
+        if not hasattr(error, "show"):
             raise
         error.show()
         return ExitCode.USAGE
