@@ -364,8 +364,8 @@ def _estimated(found: Estimate, as_json: bool) -> None:
     parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in found.bytes.items())
     unreadable = f", {counted(found.unreadable, 'file')} of them unreadable" if found.unreadable else ""
     _print(
-        f"{counted(found.pages, 'page')} in {counted(found.files, 'file')}{unreadable}: about {hours} h {rest:02} min "
-        f"and {sum(found.bytes.values()) / 1e6:.1f} MB ({parts}), judged by {counted(found.sampled, 'page')}"
+        f"{counted(found.pages, 'page')} in {counted(found.files, 'file')}{unreadable}: about {hours} h "
+        f"{rest:02} min and {sum(found.bytes.values()) / 1e6:.1f} MB ({parts}), judged by {counted(found.sampled, 'page')}"
     )
 
 
