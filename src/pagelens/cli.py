@@ -365,7 +365,8 @@ def _estimated(found: Estimate, as_json: bool) -> None:
     unreadable = f", {counted(found.unreadable, 'file')} of them unreadable" if found.unreadable else ""
     _print(
         f"{counted(found.pages, 'page')} in {counted(found.files, 'file')}{unreadable}: about {hours} h "
-        f"{rest:02} min and {sum(found.bytes.values()) / 1e6:.1f} MB ({parts}), judged by {counted(found.sampled, 'page')}"
+        f"{rest:02} min and {sum(found.bytes.values()) / 1e6:.1f} MB ({parts}), judged by "
+        f"{counted(found.sampled, 'page')}"
     )
 
 
