@@ -135,8 +135,12 @@ def test_the_encoder_is_transformers(encoder: TextEncoder, reference: Reference)
 
 
 def test_a_question_is_a_matrix_of_one_row(encoder: TextEncoder, reference: Reference) -> None:
+    import torch
+
     question = "who keeps the windows in repair?"
+    threads = torch.get_num_threads()
     matrix = encoder.encode_query(question)
+    assert torch.get_num_threads() == threads
     assert matrix.shape == (1, TextEncoder.size)
     np.testing.assert_allclose(matrix[0], encoded(question, reference), atol=1e-5)
     assert float(matrix[0] @ encoder.encode_query("who maintains windows?")[0]) > 0.5
