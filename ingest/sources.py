@@ -13,8 +13,17 @@ from pagelens.errors import UsageError
 Kind = Literal["pdf", "image"]
 
 # First bytes of the image formats read; WebP and JPEG 2000 are recognised by more than their start.
-_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\xff\x4f\xff\x51")
-_SUFFIXES = {".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".jp2", ".j2k"}
+_IMAGES = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"\xff\x4f\xff\x51",
+    b"GIF8",
+)
+_SUFFIXES = {".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".gif"}
 
 
 @dataclass(frozen=True, slots=True)

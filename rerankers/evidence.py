@@ -44,6 +44,8 @@ and whether the question's two rarest words are there.
 HEADING = 20
 NEAR = 25
 """Words."""
+FEWEST_WORDS, FEWEST_LETTERS = 20, 100
+"""A page with fewer counts as one with as many: a lone page number is neither short nor full of figures."""
 
 Idf = Callable[[frozenset[int]], Mapping[int, float]]
 """Terms -> inverse document frequency, without those that no page holds."""
@@ -212,8 +214,8 @@ class _Page:
             "numbers": len(question.numbers & self.terms) / max(1, len(question.numbers)),
             "proximity": max((share(found) for found in self._near()), default=0.0),
             "order": self._ordered() / max(1, len(question.pairs)),
-            "length": math.log(1 + self.length),
-            "digits": sum(map(str.isdigit, text)) / max(1, len(text)),
+            "length": math.log(max(FEWEST_WORDS, self.length)),
+            "digits": sum(map(str.isdigit, text)) / max(FEWEST_LETTERS, len(text)),
         }
 
     def _near(self) -> Iterator[frozenset[int]]:

@@ -266,8 +266,8 @@ def straight_line(
                 "numbers": len(numbers & on_page) / max(1, len(numbers)),
                 "proximity": max(map(share, stretches), default=0.0),
                 "order": sum(in_order) / max(1, len(pairs)),
-                "length": math.log(1 + len(tokens)),
-                "digits": len(re.findall(r"\d", each.text)) / max(1, len(each.text)),
+                "length": math.log(max(20, len(tokens))),
+                "digits": len(re.findall(r"\d", each.text)) / max(100, len(each.text)),
             }
         )
     return rows
@@ -367,10 +367,10 @@ def test_a_file_that_holds_no_coefficients_is_refused(tmp_path: Path, content: s
 
 def test_a_fitted_file_is_a_reranker(tmp_path: Path, small_library: Library) -> None:
     path = tmp_path / "fitted.json"
-    Coefficients({"length": 1.0}, {}).save(path)
-    hits = small_library.search("Harbour Office", k=6, rerank=f"{path}@6")
-    lengths = [len(small_library.words(hit.page_id).words) for hit in hits]
-    assert lengths == sorted(lengths, reverse=True)
+    Coefficients({"page": -1.0}, {}).save(path)
+    hits = small_library.search("the lease of the tenant", k=6, rerank=f"{path}@6")
+    scores = [hit.stages["bm25"].score if "bm25" in hit.stages else 0.0 for hit in hits]
+    assert scores == sorted(scores) and scores[0] < scores[-1]
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
