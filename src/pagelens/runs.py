@@ -154,8 +154,8 @@ def _falling(found: Sequence[tuple[str, float]]) -> Iterator[tuple[str, float]]:
 
     Where pages begin that a later stage did not see, their scores, on another scale, are moved below.
 
-    >>> list(_falling([("a", 0.9), ("b", 0.8), ("c", 7.0), ("d", 6.5)]))
-    [('a', 0.9), ('b', 0.8), ('c', -0.19999999999999996), ('d', -0.7000000000000002)]
+    >>> list(_falling([("a", 4.0), ("b", 3.0), ("c", 7.0), ("d", 6.5)]))
+    [('a', 4.0), ('b', 3.0), ('c', 2.0), ('d', 1.5)]
     """
     offset, last = 0.0, float("inf")
     for page_id, score in found:
