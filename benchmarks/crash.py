@@ -27,7 +27,7 @@ from pagelens.store.plan import Where
 
 OUT = Path("benchmark-output/crash")
 FILES, PAGES = 6, 10
-"""Slips of three lines, so that thirty runs take minutes; images alone, as every page here goes through OCR."""
+"""Slips of three lines, so that thirty runs take minutes; images alone, so that OCR reads them."""
 INGEST = """
 import sys
 from pagelens import Library

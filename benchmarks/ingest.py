@@ -52,7 +52,8 @@ def main() -> None:
     spent, seconds, pages, _ = _ingest(work / "scanned.pagelens", scanned, "light")
     ratio = seconds / reading
     print(
-        f"{pages} scanned pages: {seconds:.1f} s, reading alone {reading:.1f} s, ratio {ratio:.2f} (goal 1.10)"
+        f"{pages} scanned pages: {seconds:.1f} s, reading alone {reading:.1f} s, "
+        f"ratio {ratio:.2f} (goal 1.10)"
     )
     for name, each in spent.items():
         print(f"  {name:14}{each / seconds:6.1%} of the time, beside the readers")

@@ -19,7 +19,7 @@ from pagelens.ingest import pool
 from pagelens.store.plan import Where
 
 PAGES = [
-    f"Page {n} of the harbour book\nThe {word} came in at dawn and left at dusk\nwith {n * 17} crates of salted fish"
+    f"Page {n} of the harbour book\nThe {word} came in at dawn and left\nwith {n * 17} crates of salted fish"
     for n, word in enumerate(["schooner", "barge", "ferry", "tug", "cutter", "trawler"], start=1)
 ]
 
@@ -53,12 +53,12 @@ def best(library: Library, question: str) -> str:
 def digest(library: Library) -> list[object]:
     """Everything the index holds but times: what two equal libraries have in common."""
     points = library._store.scroll(Where(), vectors=["bm25", "document_bm25"])
-    kept = []
+    kept: list[tuple[object, object, object]] = []
     for point in points:
         payload = {k: v for k, v in point.payload.items() if k not in ("home", "roots", "date", "files")}
         vectors = {k: (v.indices.tolist(), v.values.tolist()) for k, v in point.vectors.items()}  # type: ignore[union-attr]
         kept.append((point.id, payload, {k: sorted(zip(*v, strict=True)) for k, v in vectors.items()}))
-    return sorted(kept, key=lambda each: each[0])
+    return sorted(kept, key=lambda each: str(each[0]))
 
 
 def test_everything_is_found_and_the_broken_file_is_a_record(library: Library, scans: Path) -> None:
@@ -314,6 +314,13 @@ def test_ctrl_c_leaves_a_sound_index(tmp_path: Path) -> None:
         library.ingest(scans)
         assert library.status()["pages"] == 180
         assert list(library.check()) == []
+
+
+def test_a_file_whose_name_is_not_text_is_named_and_the_rest_goes_on(library: Library, scans: Path) -> None:
+    (scans / "boats.pdf").rename(os.fsdecode(os.fsencode(scans) + b"/b\xf6te.pdf"))
+    report = library.ingest(scans)
+    assert report.added == 1
+    assert {Path(f.path).name for f in report.failed} == {"broken.pdf", "b\\udcf6te.pdf"}
 
 
 def test_what_was_made_otherwise_is_stale(

@@ -25,14 +25,8 @@ class Bert(nn.Module):
 
     def __init__(self, config: dict[str, int]) -> None:
         super().__init__()
-        hidden, epsilon = config["hidden_size"], config["layer_norm_eps"]
-        self.embeddings = nn.Module()
-        self.embeddings.word_embeddings = nn.Embedding(config["vocab_size"], hidden)
-        self.embeddings.position_embeddings = nn.Embedding(config["max_position_embeddings"], hidden)
-        self.embeddings.token_type_embeddings = nn.Embedding(config["type_vocab_size"], hidden)
-        self.embeddings.LayerNorm = nn.LayerNorm(hidden, epsilon)
-        self.encoder = nn.Module()
-        self.encoder.layer = nn.ModuleList(_BertLayer(config) for _ in range(config["num_hidden_layers"]))
+        self.embeddings = _Embeddings(config)
+        self.encoder = _Layers(config)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states of the last layer.
@@ -44,51 +38,102 @@ class Bert(nn.Module):
         Returns:
             *Shape:* (batch, tokens, hidden).
         """
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        e = self.embeddings
-        hidden = e.word_embeddings(ids) + e.position_embeddings(positions) + e.token_type_embeddings.weight[0]
-        hidden = e.LayerNorm(hidden)
         attend = mask[:, None, None, :].bool()  # (batch, heads, queries, keys), broadcast
-        for layer in self.encoder.layer:
+        hidden: Tensor = self.encoder(self.embeddings(ids), attend)
+        return hidden
+
+
+class _Embeddings(nn.Module):
+    """A token's word, place and segment (always the first), added and normalised."""
+
+    def __init__(self, config: dict[str, int]) -> None:
+        super().__init__()
+        hidden = config["hidden_size"]
+        self.word_embeddings = nn.Embedding(config["vocab_size"], hidden)
+        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], hidden)
+        self.token_type_embeddings = nn.Embedding(config["type_vocab_size"], hidden)
+        self.LayerNorm = nn.LayerNorm(hidden, config["layer_norm_eps"])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        places = self.position_embeddings(torch.arange(ids.shape[1], device=ids.device))
+        hidden = self.word_embeddings(ids) + places + self.token_type_embeddings.weight[0]
+        normalised: Tensor = self.LayerNorm(hidden)
+        return normalised
+
+
+class _Layers(nn.Module):
+    def __init__(self, config: dict[str, int]) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(_Layer(config) for _ in range(config["num_hidden_layers"]))
+
+    def forward(self, hidden: Tensor, attend: Tensor) -> Tensor:
+        for layer in self.layer:
             hidden = layer(hidden, attend)
         return hidden
 
 
-class _BertLayer(nn.Module):
+class _Layer(nn.Module):
     """Self-attention, then two dense layers; each added to its input and normalised after."""
 
     def __init__(self, config: dict[str, int]) -> None:
         super().__init__()
         hidden, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
-        self.heads = config["num_attention_heads"]
-        self.attention = nn.Module()
-        self.attention.self = nn.Module()
-        for name in ("query", "key", "value"):
-            setattr(self.attention.self, name, nn.Linear(hidden, hidden))
-        self.attention.output = _residual(hidden, hidden, epsilon)
-        self.intermediate = nn.Module()
-        self.intermediate.dense = nn.Linear(hidden, inner)
-        self.output = _residual(inner, hidden, epsilon)
+        self.attention = _Attention(hidden, config["num_attention_heads"], epsilon)
+        self.intermediate = _Dense(hidden, inner)
+        self.output = _Residual(inner, hidden, epsilon)
 
     def forward(self, hidden: Tensor, attend: Tensor) -> Tensor:
-        def heads(linear: nn.Linear) -> Tensor:  # (batch, heads, tokens, head size)
-            return linear(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        own = self.attention.self
-        mixed = functional.scaled_dot_product_attention(
-            heads(own.query), heads(own.key), heads(own.value), attn_mask=attend
-        )
-        out = self.attention.output
-        hidden = out.LayerNorm(hidden + out.dense(mixed.transpose(1, 2).flatten(2)))
+        hidden = self.attention(hidden, attend)
         inner = functional.gelu(self.intermediate.dense(hidden))
-        return self.output.LayerNorm(hidden + self.output.dense(inner))
+        out: Tensor = self.output(inner, hidden)
+        return out
 
 
-def _residual(size: int, hidden: int, epsilon: float) -> nn.Module:
-    module = nn.Module()
-    module.dense = nn.Linear(size, hidden)
-    module.LayerNorm = nn.LayerNorm(hidden, epsilon)
-    return module
+class _Attention(nn.Module):
+    def __init__(self, hidden: int, heads: int, epsilon: float) -> None:
+        super().__init__()
+        self.self = _SelfAttention(hidden, heads)
+        self.output = _Residual(hidden, hidden, epsilon)
+
+    def forward(self, hidden: Tensor, attend: Tensor) -> Tensor:
+        out: Tensor = self.output(self.self(hidden, attend), hidden)
+        return out
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(hidden, hidden) for _ in range(3))
+
+    def forward(self, hidden: Tensor, attend: Tensor) -> Tensor:
+        def split(linear: nn.Linear) -> Tensor:  # (batch, heads, tokens, head size)
+            projected: Tensor = linear(hidden)
+            return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
+
+        mixed = functional.scaled_dot_product_attention(
+            split(self.query), split(self.key), split(self.value), attn_mask=attend
+        )
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class _Dense(nn.Module):
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, hidden)
+
+
+class _Residual(nn.Module):
+    """A dense layer, added to what came before it and normalised."""
+
+    def __init__(self, size: int, hidden: int, epsilon: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, hidden)
+        self.LayerNorm = nn.LayerNorm(hidden, epsilon)
+
+    def forward(self, new: Tensor, before: Tensor) -> Tensor:
+        normalised: Tensor = self.LayerNorm(before + self.dense(new))
+        return normalised
 
 
 def load_bert(folder: Path) -> Bert:
@@ -107,6 +152,7 @@ def load_bert(folder: Path) -> Bert:
     unused = [key for key in unexpected if not key.startswith("pooler.") and key != "embeddings.position_ids"]
     if missing or unused:
         raise Missing(
-            f"{folder / 'model.safetensors'} is not a BERT encoder: missing {missing[:3]}, unexpected {unused[:3]}"
+            f"{folder / 'model.safetensors'} is not a BERT encoder: missing {missing[:3]}, "
+            f"unexpected {unused[:3]}"
         )
     return model.eval().requires_grad_(False)

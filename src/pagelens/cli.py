@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pagelens.hits import Hit, Hits
     from pagelens.indexing import Progress
     from pagelens.library import Library
+    from pagelens.rules import Rule
+    from pagelens.searching import Cascade
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -155,6 +157,28 @@ def search(
             help="Stop at this stage: bm25 (loads no model), text, document, fused. Default: the last.",
         ),
     ] = None,
+    rerank: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME@PAGES",
+            help="What orders the best pages anew: evidence@50 (the default), text@20, a file that "
+            "`pagelens fit` wrote, or none. Repeated: one after the other.",
+        ),
+    ] = None,
+    group: Annotated[
+        Literal["document"] | None, typer.Option(help="The best page of each document only.")
+    ] = None,
+    diverse: Annotated[
+        float | None,
+        typer.Option(metavar="0..1", help="Unlike pages first; 1 looks at relevance alone, 0.7 is usual."),
+    ] = None,
+    boost: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="Pages of that kind come up, none is left out."),
+    ] = None,
+    any_page: Annotated[
+        bool, typer.Option("--any-page", help="A page number in the question is a word like others.")
+    ] = False,
     models: Models = None,
     html: Annotated[
         Path | None,
@@ -217,15 +241,24 @@ def search(
 
     Example: `pagelens search "who signed the lease?" -k 5 --html hits.html`
 
+    Example: `pagelens search "who signed the lease?" --rerank evidence@50 --rerank text@20 --group document`
+
     Example: `pagelens search --queries q.jsonl --run out.trec -k 100 --page-name '{stem}#{number}'`
     """
+    from pagelens.rules import boost as rule_boost
+    from pagelens.rules import diverse as spread
+    from pagelens.rules import one_per_document
+
     given = {"doc_id": doc_id, "stem": stem, "path": path, "page": page, "date": date, "language": language}
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value}
-    for each in fields or ():
-        field, equals, value = each.partition("=")
-        if not (field and equals and value):
-            raise UsageError(f"--where {each}: write FIELD=VALUE, such as box=12")
+    for field, value in _pairs("--where", fields):
         wanted.setdefault(field, []).append(value)
+    cascade: Cascade = None if rerank == ["none"] else rerank or "auto"
+    rules: list[Rule] = [rule_boost(field, value) for field, value in _pairs("--boost", boost)]
+    rules += [spread(diverse)] if diverse is not None else []
+    rules += [one_per_document] if group else []
+    if run and (rules or any_page):
+        raise UsageError("a run has every page: leave out --group, --diverse, --boost and --any-page")
     if (query is None) == (queries is None) or (queries is None) != (run is None) or (html and run):
         raise UsageError("give a question, or --queries FILE together with --run FILE and without --html")
     with _open(library, models, must_exist=True) as opened:
@@ -233,14 +266,14 @@ def search(
             from pagelens.runs import write_run
 
             with _counting(as_json) as advance:
-                count = write_run(opened, queries, run, k, page_name, stage, wanted, advance)
+                count = write_run(opened, queries, run, k, page_name, stage, wanted, cascade, advance)
             if as_json:
                 _out({"schema": SCHEMA, "queries": count, "run": str(run.resolve())})
             else:
                 _say(f"{counted(count, 'question')} answered into {run}")
             return
         assert query is not None
-        hits = opened.search(query, k, wanted, stage)
+        hits = opened.search(query, k, wanted, stage, cascade, rules, named_pages=not any_page)
         if html is not None:
             _write(html, hits.to_html())
             _say(f"gallery written to {html}")
@@ -313,6 +346,63 @@ def pages(library: Folder = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def fit(
+    queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
+    qrels: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Which pages answer: TREC's four columns, or query page relevance."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The coefficients to write; ends in .json.")],
+    library: Folder = None,
+    page_name: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
+    ] = "{doc_id}#{number}",
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A reranker that comes after; the weight of its score is fitted too."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the evidence reranker to your own judgements, and say whether that beats the shipped one.
+
+    What it is worth is measured on documents that had no part in the fit.
+
+    Example: `pagelens fit --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}' --out mine.json`
+    """
+    from pagelens.fitting import fit_library, read_qrels
+    from pagelens.runs import page_names, read_questions
+
+    if out.suffix != ".json":
+        raise UsageError(f"--out {out}: its name must end in .json, so that --rerank {out}@50 finds a file")
+    with _open(library, must_exist=True) as opened:
+        questions = [each._asdict() for each in read_questions(queries)]
+        names = page_names(opened, page_name)
+        member = opened.reranker(after) if after else None
+        fitted = fit_library(opened, questions, read_qrels(qrels), names, member)
+    fitted.coefficients.save(out)
+    if as_json:
+        _out(
+            {
+                "schema": SCHEMA,
+                "questions": fitted.questions,
+                "rows": [asdict(r) for r in fitted.rows],
+                "verdict": fitted.verdict,
+                "out": str(out.resolve()),
+            }
+        )
+        return
+    for row in fitted.rows:
+        mean, low, high = row.gain
+        _print(f"{row.name:40} nDCG@10 {row.ndcg:.3f}  gain {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+    _print(fitted.verdict)
+    _say(f"written to {out}; use it with --rerank {out}@50")
+
+
+@app.command()
 def check(library: Folder = None, as_json: Json = False) -> None:
     """Hold the index and the page files against each other; name pages that are blank or badly read.
 
@@ -354,6 +444,16 @@ def doctor(library: Folder = None, models: Models = None, as_json: Json = False)
                 _print(f"{'':8}  {'':{width}}  cure: {each.cure}")
     if any(each.state == "missing" for each in findings):
         raise typer.Exit(ExitCode.MISSING)
+
+
+def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
+    pairs = []
+    for each in given or ():
+        field, equals, value = each.partition("=")
+        if not (field and equals and value):
+            raise UsageError(f"{option} {each}: write FIELD=VALUE, such as box=12")
+        pairs.append((field, value))
+    return pairs
 
 
 def _estimated(found: Estimate, as_json: bool) -> None:

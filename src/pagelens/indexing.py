@@ -322,7 +322,7 @@ class Ingest:
         return [Task(path, number) for number in sorted(missing)]
 
     def _present(self, document: Document) -> set[int]:
-        """Pages that need no reading: stored as today's settings have it, or failed and not to be tried again."""
+        """Pages that need no reading: stored with today's settings, or failed and not to be tried again."""
         pages = self._pages_of(document.doc_id)
         current = {p.payload["number"] for p in pages if not self._reading_stale(p.payload["signatures"])}
         self._replaced |= len(current) < len(pages)
@@ -422,8 +422,9 @@ class Ingest:
         if free is not None and free < needed:
             raise OSError(
                 errno.ENOSPC,
-                f"{self._total} pages need about {needed / 2**30:.1f} GB, and {free / 2**30:.1f} GB are free; "
-                "free some space or use a library on another disk (--library), then run it again",
+                f"{self._total} pages need about {needed / 2**30:.1f} GB, and "
+                f"{free / 2**30:.1f} GB are free; free some space or use a library on another disk "
+                "(--library), then run it again",
             )
 
     def _forget_failures(self, file: SeenFile) -> None:

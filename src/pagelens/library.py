@@ -100,7 +100,7 @@ class Library:
         Args:
             paths: Files or folders.
             languages: Of the pages, ISO 639-2 as tesseract has them; default: as the library has, or `eng`.
-            ocr_engine: Default: as the library has; for a new one tesseract if it is installed, else rapidocr.
+            ocr_engine: Default: as the library has, or tesseract if it is installed, or rapidocr.
             readers: Processes that read; default: one a core.
             retry: Try again what failed before.
             prune: Take out the files below `paths` that are gone.
@@ -140,7 +140,11 @@ class Library:
         made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
         self._save(signatures=made | signatures, profile=plan.profile)
         with ReaderPool(reading, readers or os.cpu_count() or 1) as pool:
-            return run.run(plan.files, pool, metadata=fields, gone=gone, retry=retry)
+            report = run.run(plan.files, pool, metadata=fields, gone=gone, retry=retry)
+        for path in plan.unnamed:
+            name = str(path).encode(errors="backslashreplace").decode()
+            report.failed.append(Failure(name, None, "open", "its name is not UTF-8; rename the file"))
+        return report
 
     def estimate(
         self,
@@ -240,8 +244,8 @@ class Library:
     ) -> list[tuple[str, float]]:
         """Page ids and scores alone, best first: what an evaluation needs, without evidence.
 
-        The order is that of `search`. Scores fall with it, for tools that sort by score: the last stage's as they
-        are, those of a stage before moved below.
+        The order is that of `search`. Scores fall with it, for tools that sort by score: the last stage's as
+        they are, those of a stage before moved below.
         """
         found = self._find(query, k, filter, stage, rerank, rules, named_pages).order
         points = self._store.retrieve([each.id for each in found], payload=["doc_id", "number"])
@@ -328,9 +332,11 @@ class Library:
 
     def _stale(self) -> dict[str, int]:
         """Pages by artefact that the next ingest of their file makes anew: they were made otherwise."""
-        current = {name: (made,) for name, made in self._settings["signatures"].items()}
-        if "words" in current:
-            engine, languages = self._settings["ocr"], tuple(self._settings["languages"])
+        current: dict[str, tuple[str, ...]] = {
+            name: (made,) for name, made in self._settings["signatures"].items()
+        }
+        engine, languages = self._settings["ocr"], tuple(self._settings["languages"])
+        if engine is not None:
             reading = ReadSettings(ocr=engine, languages=languages)
             current["image"] = (reading.image_signature,)
             current["words"] = (reading.words_signature("layer"), reading.words_signature(engine))
@@ -355,8 +361,8 @@ class Library:
             )
         if sparse.signature != signatures.get("bm25"):
             raise UsageError(
-                f"this library's words were indexed with {signatures.get('bm25')!r}, this version searches with "
-                f"{sparse.signature!r}; `pagelens ingest` its files again"
+                f"this library's words were indexed with {signatures.get('bm25')!r}, this version searches "
+                f"with {sparse.signature!r}; `pagelens ingest` its files again"
             )
         return Searcher(
             self._store,
@@ -428,7 +434,7 @@ class Library:
         if named:
             found.notes.append(
                 f"the question names page {', '.join(map(str, named))}: pages of that number are brought up; "
-                "named_pages=False leaves them where they are"
+                "--any-page or named_pages=False leaves them where they are"
             )
         return found
 
@@ -488,7 +494,7 @@ class Library:
             "profile": None,
             "metadata": [],
         }
-        return dict(points[0].payload) if points else empty
+        return empty | dict(points[0].payload) if points else empty
 
     def _save(self, **changes: Any) -> None:
         settings = {**self._settings, **changes, "home": str(self.folder)}
@@ -518,8 +524,11 @@ class Library:
         say: Callable[[str], None],
     ) -> _Plan:
         """What will be read, by whom, with which encoders."""
-        files = {}
+        files, unnamed = {}, []
         for source in find([Path(path) for path in paths]):
+            if not _is_text(source.path):
+                unnamed.append(source.path)
+                continue
             root, path = self._roots.locate(source.path, source.root)
             files[source.path] = SeenFile(root, path, source.size, source.mtime_ns)
         spoken = tuple(languages or self._settings["languages"] or ("eng",))
@@ -529,7 +538,7 @@ class Library:
         encoders: dict[str, PageEncoder] = {"bm25": _sparse(spoken)}
         if profile.text_model:
             encoders["text"] = self._load_text(profile)
-        return _Plan(files, ReadSettings(ocr=engine, languages=spoken), encoders, profile.name)
+        return _Plan(files, ReadSettings(ocr=engine, languages=spoken), encoders, profile.name, unnamed)
 
     def _gone(self, paths: Sequence[str | os.PathLike[str]]) -> list[SeenFile]:
         """Names below `paths` that are no file any more, of documents and of failures."""
@@ -558,12 +567,23 @@ class _Plan:
     reading: ReadSettings
     encoders: Mapping[str, PageEncoder]
     profile: str
+    unnamed: Sequence[Path]
+    """Files that neither the store nor JSON could name."""
 
 
 def _sparse(languages: tuple[str, ...]) -> Bm25Encoder:
     from pagelens.encoders.sparse import Bm25Encoder
 
     return Bm25Encoder(languages or ("eng",))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path's bytes are UTF-8, as a store wants them; the others are lone surrogates in Python."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _mark(folder: Path) -> None:

@@ -40,15 +40,16 @@ def one_per_document(order: Sequence[Ranked], store: Store) -> list[Ranked]:
 
 
 def boost(field: str, value: Any, weight: float = 1.0) -> Rule:
-    """Pages whose payload says `field` is `value` gain `weight` standard deviations.
+    """Pages whose payload, or joined metadata, says `field` is `value` gain `weight` standard deviations.
 
     Raises:
         UsageError: when applied: no page of the order has such a field.
     """
 
     def rule(order: Sequence[Ranked], store: Store) -> list[Ranked]:
-        points = store.retrieve([page.id for page in order], payload=[field])
-        stored = {point.id: point.payload[field] for point in points if field in point.payload}
+        points = store.retrieve([page.id for page in order], payload=[field, "metadata"])
+        known = {point.id: {**point.payload.get("metadata", {}), **point.payload} for point in points}
+        stored = {id: payload[field] for id, payload in known.items() if field in payload}
         if order and not stored:
             raise UsageError(
                 f"no page found has a field {field!r} to boost; try language, doc_id or text_source"

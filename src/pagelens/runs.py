@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pagelens.errors import UsageError
 from pagelens.library import Library
+from pagelens.searching import Cascade
 
 TAG = "pagelens"
 
@@ -32,6 +33,7 @@ def write_run(
     page_name: str = "{doc_id}#{number}",
     stage: str | None = None,
     filter: Mapping[str, Any] | None = None,
+    rerank: Cascade = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Answer every line of `queries` into a TREC run; how many there were.
@@ -46,6 +48,7 @@ def write_run(
         page_name: Template of page names; knows doc_id, stem, path, number (from 0), page (from 1).
         stage: As `Library.search`.
         filter: For every question.
+        rerank: As `Library.search`.
         progress: Told how many questions of how many are answered.
 
     Raises:
@@ -64,7 +67,7 @@ def write_run(
             for done, question in enumerate(questions, start=1):
                 wanted = {**(filter or {}), **question.filter}
                 try:
-                    found = library.rank(question.query, k, wanted, stage)
+                    found = library.rank(question.query, k, wanted, stage, rerank)
                 except UsageError as error:
                     raise UsageError(f"{queries}, line {question.line}: {error}") from error
                 for rank, (page_id, score) in enumerate(_falling(found), start=1):
