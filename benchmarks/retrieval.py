@@ -8,6 +8,7 @@ coefficients fitted without its questions and its pages. With `--fusion`, other 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy as np
 from collection import OUT, Collection, data_argument, opened
 from ir_measures import RR, R, nDCG
 
-from pagelens.fitting import Judged, interval, judge, out_of_fold
+from pagelens.fitting import DEPTH, Judged, interval, judge, out_of_fold
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
+from pagelens.rules import pages_named
 from pagelens.scores import standardised
 from pagelens.searching import Step
 
@@ -42,11 +44,14 @@ def main() -> None:
             "within the document": (reports, reports.within()),
             "charts": (charts, charts.whole()),
         }
+        named = [query for query in reports.queries if pages_named(query["query"])]
         if arguments.fusion:
             results = {title: _fusions(*asked) for title, asked in sets.items()}
         else:
             rerankers = _out_of_fold(reports, charts)
+            sets["naming a page"] = (reports, named)
             results = {title: _stages(*asked, rerankers) for title, asked in sets.items()}
+            results["milliseconds"] = _speed(reports)
     out = arguments.out or OUT / ("fusion.json" if arguments.fusion else "retrieval.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"schema": 1, "results": results}, indent=1) + "\n")
@@ -57,10 +62,11 @@ def _stages(
 ) -> dict[str, Any]:
     """A row a stage."""
     runs = {stage: _run(collection, queries, stage=stage) for stage in STAGES}
-    runs["rerank"] = {}
+    runs |= {"rerank": {}, "rules": {}}
     for query in queries:
-        step = Step(rerankers[query["id"]], 50)
+        step = Step(rerankers[query["id"]], DEPTH)
         runs["rerank"] |= _run(collection, [query], rerank=step, named_pages=False)
+        runs["rules"] |= _run(collection, [query], rerank=step)
     return _table(collection, queries, runs, "fused")
 
 
@@ -71,6 +77,30 @@ def _run(collection: Collection, queries: list[dict[str, Any]], **how: Any) -> d
         found = collection.library.rank(query["query"], PAGES, query.get("filter"), **how)
         run[query["id"]] = {collection.names[page]: 1 / rank for rank, (page, _) in enumerate(found, start=1)}
     return run
+
+
+def _speed(collection: Collection) -> dict[str, float]:
+    """Of the second stage for one question, beside reading its pages' words, which it does not need."""
+    reranker = collection.library.reranker("evidence")
+    assert isinstance(reranker, EvidenceReranker)
+    spent: dict[str, list[float]] = {"rerank 50 pages": [], "read the words files of 50 pages": []}
+    for query in collection.whole():
+        candidates = collection.library.candidates(query["query"], DEPTH)
+        started = time.perf_counter()
+        reranker.opinions(query["query"], candidates)
+        reranked = time.perf_counter()
+        for each in candidates:
+            collection.library.words(each.page.page_id)
+        read = time.perf_counter()
+        for name, seconds in zip(spent, (reranked - started, read - reranked), strict=True):
+            spent[name].append(1000 * seconds)
+    print("\nmilliseconds, median and 95th percentile")
+    results = {}
+    for name, values in spent.items():
+        middle, most = np.percentile(values, [50, 95])
+        print(f"{name:36}{middle:8.1f}{most:8.1f}")
+        results[name] = round(float(middle), 2)
+    return results
 
 
 def _out_of_fold(reports: Collection, charts: Collection) -> dict[str, EvidenceReranker]:
