@@ -242,7 +242,7 @@ def _quarters() -> Sheet:
         (74, "right"),
         (54, "right"),
     ]
-    y = page.table(LEFT, 156, columns, rows, Style(8.5), 23, head=TEAL, strong=(6, 9))
+    y = page.table(LEFT, 156, columns, rows, Style(8.5), 23, head=SAND, strong=(6, 9))
     text = """
         Materials contain brass, glass, electronics and packaging. Energy and rent fell in the warm months and
         rose again in the last three, when the second hall was heated for the first time."""
