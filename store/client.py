@@ -197,6 +197,7 @@ def _connect(folder: Path) -> Connection | None:
 
 def _start(folder: Path) -> Connection:
     ours, theirs = socket.socketpair()
+    theirs.setblocking(True)  # whatever `socket.setdefaulttimeout` was told
     connection, log = Connection(ours.detach()), meeting_place(folder) / "log"
     with theirs, log.open("wb") as output:
         worker = wire.start(
@@ -237,7 +238,7 @@ def _talk(connection: Connection, folder: Path, patience: float) -> Iterator[Non
     """
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as handle:
-            handle.setblocking(True)  # whatever `socket.setdefaulttimeout` was told
+            handle.setblocking(True)
             limit = struct.pack("ll", int(patience), int(patience % 1 * 1e6))
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
