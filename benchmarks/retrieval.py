@@ -171,7 +171,7 @@ def _fusions(collection: Collection, queries: list[dict[str, Any]]) -> dict[str,
         }
         union = raw["bm25"].keys() | raw["text"].keys()
         whole: dict[str, dict[str, float]] = {"bm25": {}, "text": {}, "document": {}}
-        for candidate in collection.library.candidates(query["query"], 2 * PAGES, query.get("filter")):
+        for candidate in collection.library.candidates(query["query"], 20 * PAGES, query.get("filter")):
             page = collection.names[candidate.page.page_id]
             for stage in whole.keys() & candidate.stages.keys() if page in union else ():
                 whole[stage][page] = candidate.stages[stage].score

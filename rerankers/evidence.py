@@ -47,6 +47,8 @@ NEAR = 25
 FEWEST_WORDS, FEWEST_LETTERS = 20, 100
 """A page with fewer counts as one with as many: a lone page number is neither short nor full of figures."""
 
+_DIGIT = re.compile(r"\d")
+
 Idf = Callable[[frozenset[int]], Mapping[int, float]]
 """Terms -> inverse document frequency, without those that no page holds."""
 
@@ -215,7 +217,7 @@ class _Page:
             "proximity": max((share(found) for found in self._near()), default=0.0),
             "order": self._ordered() / max(1, len(question.pairs)),
             "length": math.log(max(FEWEST_WORDS, self.length)),
-            "digits": sum(map(str.isdigit, text)) / max(FEWEST_LETTERS, len(text)),
+            "digits": len(_DIGIT.findall(text)) / max(FEWEST_LETTERS, len(text)),
         }
 
     def _near(self) -> Iterator[frozenset[int]]:
