@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +25,7 @@ SCHEMA = 1
 class PageFiles:
     """`<root>/<2 hex>/<doc_id>/<number>.jpg` and `<number>.words.json.gz`.
 
-    A file is there whole or not at all: it is written under another name, then renamed.
+    A file is there whole or not at all.
 
     Args:
         root: A folder, or any URL that fsspec knows.
@@ -29,9 +33,14 @@ class PageFiles:
 
     def __init__(self, root: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(root)
+        self._local = "file" in self._fs.protocol
 
     def write(self, content: PageContent) -> dict[str, str]:
-        """Store the image and the words of a page; the SHA-256 of each, by the names `check` uses."""
+        """Store the image and the words of a page; the SHA-256 of each, by the names `check` uses.
+
+        Raises:
+            OSError: the disk is full (`errno.ENOSPC`); what was there before still is.
+        """
         base = self._base(content.page.page_id)
         self._fs.makedirs(base.rpartition("/")[0], exist_ok=True)
         return {
@@ -43,9 +52,12 @@ class PageFiles:
         """The page image, JPEG.
 
         Raises:
-            DocumentError: it is not there.
+            DocumentError: it is not there, or cut short.
         """
-        return self._get(page_id, ".jpg")
+        data = self._get(page_id, ".jpg")
+        if not (data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")):  # start and end of a JPEG
+            raise _lost(page_id, "its image is damaged")
+        return data
 
     def text(self, page_id: str) -> PageText:
         """The words of a page.
@@ -56,10 +68,12 @@ class PageFiles:
         data = self._get(page_id, ".words.json.gz")
         try:
             record = json.loads(gzip.decompress(data))
+            if record["schema"] != SCHEMA:
+                raise ValueError(f"schema {record['schema']}, expected {SCHEMA}")
             words = tuple(Word(w[0], Box(*w[1:5]), w[5], w[6]) for w in record["words"])
             return PageText(words, record["source"])
-        except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise _lost(page_id, f"its words are damaged ({type(error).__name__})") from error
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, IndexError, TypeError) as error:
+            raise _lost(page_id, f"its words are damaged ({type(error).__name__}: {error})") from error
 
     def words_file(self, page_id: str) -> bytes:
         """The bytes that `text` reads.
@@ -70,31 +84,29 @@ class PageFiles:
         return self._get(page_id, ".words.json.gz")
 
     def documents(self) -> set[str]:
-        """doc_ids that have a folder."""
-        return {path.rpartition("/")[2] for path in self._fs.glob(f"{self._root}/??/*")}
-
-    def exists(self, page_id: str) -> bool:
-        """Whether image and words are both there."""
-        base = self._base(page_id)
-        return all(self._fs.exists(base + suffix) for suffix in (".jpg", ".words.json.gz"))
+        """doc_ids that have files."""
+        return {path.split("/")[-2] for path in self._fs.find(self._root)}
 
     def delete(self, doc_id: str) -> None:
         """Remove the files of a document."""
         folder = self._base(f"{doc_id}#0").rpartition("/")[0]
-        if self._fs.exists(folder):
-            self._fs.rm(folder, recursive=True)
+        for path in self._fs.find(folder):  # not `rm`: to it a folder called `scans [2020]` is a pattern
+            self._fs.rm_file(path)
+        if self._local:
+            with contextlib.suppress(FileNotFoundError):
+                Path(folder).rmdir()
 
     def size(self) -> Mapping[str, int]:
         """Bytes by what they are."""
         sizes = {"images": 0, "words": 0}
         if self._fs.exists(self._root):
             for path, info in self._fs.find(self._root, detail=True).items():
-                sizes["images" if path.endswith(".jpg") else "words"] += info["size"]
+                sizes["images" if ".jpg" in path.rpartition("/")[2] else "words"] += info["size"]
         return sizes
 
     def free(self) -> int | None:
         """Bytes left where the files go; None where that cannot be asked, as in object storage."""
-        if "file" not in self._fs.protocol:
+        if not self._local:
             return None
         folder = Path(self._root)
         return shutil.disk_usage(next(each for each in [folder, *folder.parents] if each.exists())).free
@@ -107,8 +119,10 @@ class PageFiles:
         return f"{self._root}/{doc_id[:2]}/{doc_id}/{number}"
 
     def _put(self, path: str, data: bytes) -> str:
-        self._fs.pipe_file(f"{path}.part", data)
-        self._fs.mv(f"{path}.part", path)
+        if self._local:
+            _write(Path(path), data)
+        else:
+            self._fs.pipe_file(path, data)  # object storage shows an object when it is whole
         return hashlib.sha256(data).hexdigest()
 
     def _get(self, page_id: str, suffix: str) -> bytes:
@@ -126,5 +140,24 @@ def packed(text: PageText) -> bytes:
     return gzip.compress(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(), mtime=0)
 
 
+def _write(path: Path, data: bytes) -> None:
+    """On the disk before it has its name, and so before the point that tells of it: 1.2 ms were measured."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two ingests may come upon the same page
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno != errno.ENOSPC:
+            raise
+        cure = "free some space and run the same command again, it goes on where it stopped"
+        raise OSError(errno.ENOSPC, f"{path}: no room for it; {cure}") from error
+
+
 def _lost(page_id: str, what: str) -> DocumentError:
-    return DocumentError("store", f"page {page_id}: {what}; remove its document and ingest it again")
+    doc_id, _, number = page_id.partition("#")
+    cure = f"`pagelens remove {doc_id}`, then ingest its file again"
+    return DocumentError("store", f"page {page_id}: {what}; {cure}", int(number))
