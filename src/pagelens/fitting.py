@@ -250,7 +250,7 @@ def fit(judged: Sequence[Judged], penalty: float, without: frozenset[str] = froz
         Missing: scikit-learn is not installed.
     """
     try:
-        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+        from sklearn.linear_model import LogisticRegression
     except ImportError as error:
         raise Missing("fitting needs scikit-learn: pip install 'pagelens[fit]'") from error
     differences, shares = [], []
