@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,15 +19,19 @@ OcrEngine = Literal["tesseract", "rapidocr"]
 
 LOW_CONFIDENCE = 0.6
 """Mean over the words. Upright pages of the noisy forms in `funsd-dev` stay above, turned pages below."""
-BETTER = 1.5
-"""How many times more letters must be read surely before a page is taken to be turned."""
+# rapidocr's one model (PP-OCRv6) has the letters of these languages; Cyrillic, Greek, Arabic, Korean and
+# the scripts of India are not in it, and it would read them as something else.
+RAPIDOCR_LANGUAGES = (
+    "afr aze cat ces chi_sim chi_tra cym dan deu eng epo est eus fin fra gle glg hrv hun ind isl ita jpn lat "
+    "lav lit mlt msa nld nor pol por ron slk slv spa sqi swa swe tur"
+)
 
 
 class Reading(NamedTuple):
     """What one engine read on one picture."""
 
     words: list[Word]
-    """Boxes in pixels of the picture."""
+    """Boxes in pixels of the picture, lines numbered in reading order."""
 
     @property
     def confidence(self) -> float:
@@ -51,25 +56,26 @@ def choose(wanted: OcrEngine | None, languages: tuple[str, ...]) -> OcrEngine:
     """
     if wanted != "rapidocr" and shutil.which("tesseract"):
         listed = subprocess.run(["tesseract", "--list-langs"], capture_output=True, text=True, check=False)
-        lacking = [each for each in languages if each not in listed.stdout.split()]
-        if not lacking:
-            return "tesseract"
-        packages = " ".join(f"tesseract-ocr-{each.replace('_', '-')}" for each in lacking)
-        raise Missing(f"tesseract lacks {'+'.join(lacking)}; on Debian: apt-get install {packages}")
+        if lacking := [each for each in languages if each not in listed.stdout.split()]:
+            packages = " ".join(f"tesseract-ocr-{each.replace('_', '-').lower()}" for each in lacking)
+            raise Missing(f"tesseract lacks {'+'.join(lacking)}; on Debian: apt-get install {packages}")
+        return "tesseract"
     if wanted == "tesseract":
         raise Missing("tesseract is not installed; on Debian: apt-get install tesseract-ocr")
-    if _rapidocr_is_there():
-        return "rapidocr"
-    raise Missing(
-        "no OCR engine is installed; on Debian: apt-get install tesseract-ocr, or anywhere: "
-        "pip install 'pagelens[offline]' (rapidocr)"
-    )
+    if not _rapidocr_is_there():
+        raise Missing(
+            "no OCR engine is installed; on Debian: apt-get install tesseract-ocr, or anywhere: "
+            "pip install 'pagelens[offline]' (rapidocr)"
+        )
+    if lacking := [each for each in languages if each not in RAPIDOCR_LANGUAGES.split()]:
+        raise Missing(f"rapidocr cannot read {'+'.join(lacking)}; on Debian: apt-get install tesseract-ocr")
+    return "rapidocr"
 
 
 def _rapidocr_is_there() -> bool:
     from importlib.util import find_spec
 
-    return find_spec("rapidocr") is not None
+    return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
 
 
 @cache
@@ -84,47 +90,87 @@ def version(engine: OcrEngine) -> str:
 
 
 def read(
-    image: PIL.Image.Image, dpi: float, engine: OcrEngine, languages: tuple[str, ...], seconds: float
+    picture: PIL.Image.Image, dpi: float, engine: OcrEngine, languages: tuple[str, ...], seconds: float
 ) -> Reading:
-    """Words with boxes in pixels, lines numbered in reading order.
+    """The words of a picture.
+
+    Args:
+        picture: RGB or L.
+        dpi: Its resolution.
+        engine: Who reads.
+        languages: As tesseract has them.
+        seconds: Time that tesseract may take; rapidocr cannot be stopped from here.
 
     Raises:
-        DocumentError: the engine fails or takes longer than `seconds`.
+        DocumentError: the engine fails, takes too long, or answers no table of words.
     """
-    if engine == "rapidocr":
-        return _rapidocr(image)
+    words = _rapidocr(picture) if engine == "rapidocr" else _tesseract(picture, dpi, languages, seconds)
+    return Reading(list(_on_picture(words, *picture.size)))
+
+
+def _on_picture(words: Iterable[Word], width: int, height: int) -> Iterable[Word]:
+    """The words with their boxes cut to the picture; those of which nothing is left are not on it."""
+    for word in words:
+        left, top, right, bottom = word.box
+        box = Box(max(0.0, left), max(0.0, top), min(width, right), min(height, bottom))
+        if box.left < box.right and box.top < box.bottom:
+            yield word._replace(box=box)
+
+
+# tesseract
+
+
+def _tesseract(
+    picture: PIL.Image.Image, dpi: float, languages: tuple[str, ...], seconds: float
+) -> Iterable[Word]:
     import pytesseract
 
     os.environ["OMP_THREAD_LIMIT"] = "1"  # one thread a process: more only wait for each other
+    grey = picture.convert("L")
+    grey.format = "PPM"  # how pytesseract hands it over; PNG would cost it 50 ms to compress
     try:
         table = pytesseract.image_to_data(
-            image.convert("L"),
+            grey,
             lang="+".join(languages),
             config=f"--psm 3 --dpi {round(dpi)}",
-            timeout=seconds,
+            timeout=max(seconds, 1.0),  # 0 would be for ever
             output_type=pytesseract.Output.DICT,
         )
+        return list(_from_table(table))
     except pytesseract.TesseractError as error:
-        raise DocumentError("text", f"tesseract failed with exit code {error.status}") from error
+        raise DocumentError("text", _ended(error.status)) from error
     except RuntimeError as error:  # pytesseract's way to say that the time is over
-        raise DocumentError("text", f"tesseract took longer than {seconds:.0f} s") from error
-    return Reading(_from_table(table))
+        reason = f"tesseract took longer than {seconds:.0f} s; is this a page of text?"
+        raise DocumentError("text", reason) from error
+    except OSError as error:
+        reason = f"tesseract could not be run ({error.strerror or error}); is the temporary disk full?"
+        raise DocumentError("text", reason) from error
+    except (LookupError, TypeError, ValueError) as error:  # UnicodeDecodeError is a ValueError
+        reason = f"tesseract's answer is no table of words ({type(error).__name__}); install it again"
+        raise DocumentError("text", reason) from error
 
 
-def _from_table(table: dict[str, list[Any]]) -> list[Word]:
-    words: list[Word] = []
+def _ended(status: int) -> str:
+    if status < 0:
+        return f"tesseract was ended by signal {-status}; is there enough memory?"
+    return f"tesseract failed with exit code {status}; try another OCR engine (--ocr)"
+
+
+def _from_table(table: dict[str, list[Any]]) -> Iterable[Word]:
     lines: dict[tuple[int, int, int], int] = {}
     for i, text in enumerate(table["text"]):
         confidence = float(table["conf"][i])
-        if not text.strip() or confidence < 0:
+        text = "".join(str(text).split())
+        if not text or confidence < 0:
             continue
-        line = lines.setdefault(
-            (table["block_num"][i], table["par_num"][i], table["line_num"][i]), len(lines)
-        )
-        left, top = table["left"][i], table["top"][i]
-        box = Box(left, top, left + table["width"][i], top + table["height"][i])
-        words.append(Word("".join(text.split()), box, line, min(1.0, confidence / 100)))
-    return words
+        where = (table["block_num"][i], table["par_num"][i], table["line_num"][i])
+        line = lines.setdefault(where, len(lines))
+        left, top = float(table["left"][i]), float(table["top"][i])
+        box = Box(left, top, left + float(table["width"][i]), top + float(table["height"][i]))
+        yield Word(text, box, line, min(1.0, confidence / 100))
+
+
+# rapidocr
 
 
 @cache
@@ -144,30 +190,13 @@ def _rapidocr_engine() -> Any:
     )
 
 
-def _rapidocr(image: PIL.Image.Image) -> Reading:
+def _rapidocr(picture: PIL.Image.Image) -> Iterable[Word]:
     import numpy as np
 
-    result = _rapidocr_engine()(np.asarray(image)[:, :, ::-1])  # it expects BGR
-    if result.boxes is None:
-        return Reading([])
-    words: list[Word] = []
-    order = sorted(
-        range(len(result.txts)),
-        key=lambda i: (result.boxes[i][:, 1].min() // 10, result.boxes[i][:, 0].min()),
-    )
-    for line, i in enumerate(order):
-        (left, top), (right, bottom) = result.boxes[i].min(0), result.boxes[i].max(0)
-        text = result.txts[i]
-        each = (right - left) / max(1, len(text))  # its lines are boxed, not its words: shared out by letters
-        start = 0
-        for part in text.split():
-            start = text.index(part, start)
-            box = Box(
-                float(left + start * each),
-                float(top),
-                float(left + (start + len(part)) * each),
-                float(bottom),
-            )
-            words.append(Word(part, box, line, float(result.scores[i])))
-            start += len(part)
-    return Reading(words)
+    result = _rapidocr_engine()(np.asarray(picture.convert("RGB"))[:, :, ::-1], return_word_box=True)
+    for line, words in enumerate(result.word_results or ()):
+        for text, confidence, corners in words:
+            if text := "".join(text.split()):
+                (left, top), (right, bottom) = np.min(corners, axis=0), np.max(corners, axis=0)
+                box = Box(float(left), float(top), float(right), float(bottom))
+                yield Word(text, box, line, float(confidence))

@@ -1,7 +1,8 @@
 """Processes that read pages, one page at a time each; whatever happens to one, the page has an answer.
 
-Readers are fresh interpreters without any model. They end when their parent does, however it does: their
-end of the socket closes.
+Readers are fresh interpreters without any model. Each has a process group of its own, so that what it
+started (tesseract, poppler) ends with it. They end when their parent does, however it does: their standard
+input closes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 from typing import Any
 
 from pagelens import wire
@@ -27,6 +30,8 @@ from pagelens.records import Box, Document, Page, PageContent, PageText, Word
 
 START_SECONDS = 30.0
 """Added to the first task of a reader: it has to start."""
+GRACE_SECONDS = 5.0
+"""Added to every task: a reader that keeps its own time gives a better reason than one that is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class ReaderPool:
         self._size = readers
         self._readers: list[_Reader] = []
         self._waiting: deque[Task] = deque()
+        # What a killed tesseract leaves lying about goes with the pool.
+        self._temporary = tempfile.TemporaryDirectory(prefix="pagelens-", ignore_cleanup_errors=True)
 
     def __enter__(self) -> ReaderPool:
         return self
@@ -94,8 +101,8 @@ class ReaderPool:
                 return self._answer(working[connection])  # type: ignore[index]
             for reader in working.values():
                 if reader.deadline <= time.monotonic():
-                    reason = f"took longer than {self._settings.page_seconds:.0f} s and was given up"
-                    return self._replace(reader, reason)
+                    reason = f"took longer than {self._settings.page_seconds:g} s and was given up"
+                    return self._replace(reader, f"{reason}; save or scan it again")
 
     def close(self) -> None:
         """End every reader, at once."""
@@ -103,6 +110,7 @@ class ReaderPool:
             reader.kill()
         self._readers.clear()
         self._waiting.clear()
+        self._temporary.cleanup()
 
     def _hand_out(self) -> None:
         while self._waiting:
@@ -110,7 +118,7 @@ class ReaderPool:
             if free is None:
                 if len(self._readers) == self._size:
                     return
-                free = _Reader(self._settings)
+                free = _Reader(self._settings, Path(self._temporary.name))
                 self._readers.append(free)
             free.start(self._waiting.popleft())
 
@@ -120,9 +128,7 @@ class ReaderPool:
         try:
             result = _result(wire.unpack(reader.connection.recv_bytes()))
         except (EOFError, ConnectionError):
-            code = reader.process.wait()
-            ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return self._replace(reader, f"the reader process ended with {ended}; is there enough memory?")
+            return self._replace(reader, reader.last_words())
         reader.task = None
         self._hand_out()
         return Answer(task, result)
@@ -139,20 +145,24 @@ class ReaderPool:
 class _Reader:
     """One process, from the parent's side."""
 
-    def __init__(self, settings: ReadSettings) -> None:
+    def __init__(self, settings: ReadSettings, temporary: Path) -> None:
         ours, theirs = socket.socketpair()
+        self._stderr = tempfile.TemporaryFile(dir=temporary)  # noqa: SIM115  # as long as the process
         self.process: Popen[bytes] = wire.start(
             "pagelens.ingest.pool",
             str(theirs.fileno()),
             pass_fds=(theirs.fileno(),),
+            stdin=PIPE,  # never written to: it closes when this process ends, even by kill -9
+            stderr=self._stderr,
             start_new_session=True,  # Ctrl-C is for the parent; and tesseract can be ended with its reader
+            env=os.environ | {"TMPDIR": str(temporary)},
         )
         theirs.close()
         self.connection = Connection(ours.detach())
         self.connection.send_bytes(wire.pack(asdict(settings)))
         self.task: Task | None = None
         self.deadline = 0.0
-        self._seconds = settings.page_seconds
+        self._seconds = settings.page_seconds + GRACE_SECONDS
         self._grace = START_SECONDS
 
     def start(self, task: Task) -> None:
@@ -160,13 +170,25 @@ class _Reader:
         self.deadline = time.monotonic() + self._seconds + self._grace
         self._grace = 0.0
         with contextlib.suppress(ConnectionError):  # it has died; `take` will see that
-            self.connection.send_bytes(wire.pack([str(task.path), task.number]))
+            self.connection.send_bytes(wire.pack([os.fsencode(task.path), task.number]))
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.connection.close()
+        self._stderr.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def last_words(self) -> str:
+        """Why the process is no more."""
+        code = self.process.wait()
+        if code < 0:
+            return f"the reader process was ended by signal {-code}; is there enough memory?"
+        self._stderr.seek(0)
+        said = self._stderr.read().decode(errors="replace").strip().split("\n")[-1]
+        return f"the reader process ended with exit code {code} ({said}); `pagelens doctor` may know more"
 
 
 def _message(result: Document | PageContent | DocumentError) -> dict[str, Any]:
@@ -175,7 +197,7 @@ def _message(result: Document | PageContent | DocumentError) -> dict[str, Any]:
             return {"document": [result.sha256, result.pages]}
         case PageContent(page, jpeg, text):
             words = [[w.text, *w.box, w.line, w.confidence] for w in text.words]
-            geometry = [page.doc_id, page.number, page.width, page.height]
+            geometry = [page.doc_id, page.number, page.width, page.height, page.turned]
             return {"page": geometry, "jpeg": jpeg, "source": text.source, "words": words}
         case DocumentError():
             return {"error": [result.stage, result.reason, result.page]}
@@ -192,8 +214,8 @@ def _result(message: dict[str, Any]) -> Document | PageContent | DocumentError:
 
 def _serve(connection: Connection) -> None:
     """A reader's life: tasks in, answers out; the last document stays open between its pages."""
-    fields = wire.unpack(connection.recv_bytes())
-    settings = ReadSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    fields: dict[str, Any] = wire.unpack(connection.recv_bytes())
+    settings = ReadSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})  # type: ignore[arg-type]
     path, document = None, None
     while True:
         try:
@@ -205,7 +227,7 @@ def _serve(connection: Connection) -> None:
                 if document is not None:
                     document.close()
                 path, document = wanted, None
-                document = open_document(Path(wanted))
+                document = open_document(Path(os.fsdecode(wanted)), settings.password)
             answer = _message(_do(document, number, settings))
         except DocumentError as error:
             answer = _message(
@@ -213,14 +235,26 @@ def _serve(connection: Connection) -> None:
             )
         except Exception as error:  # whatever a library throws at a page: it is recorded, the rest goes on
             stage = "open" if number is None else "text"
-            answer = _message(DocumentError(stage, f"{type(error).__name__} while reading", number))
-        connection.send_bytes(wire.pack(answer))
+            reason = f"{type(error).__name__} while reading; please report this file"
+            answer = _message(DocumentError(stage, reason, number))
+        try:
+            connection.send_bytes(wire.pack(answer))
+        except ConnectionError:
+            return
 
 
 def _do(document: OpenDocument, number: int | None, settings: ReadSettings) -> Document | PageContent:
     return document.document if number is None else read_page(document, number, settings)
 
 
+def _end_with_parent() -> None:
+    """End this process and what it started when its standard input closes."""
+    while os.read(0, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _serve(Connection(int(sys.argv[1])))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from io import BytesIO
-from typing import TYPE_CHECKING
+
+import PIL.Image
+from PIL import ImageChops
+from PIL.Image import Resampling, Transpose
 
 from pagelens.errors import DocumentError
 from pagelens.ingest import ocr
-from pagelens.ingest.documents import OpenDocument, clip
-from pagelens.ingest.raster import Engine
-from pagelens.ingest.text import distrust
+from pagelens.ingest.documents import OpenDocument
+from pagelens.ingest.raster import Engine, fitting_dpi
+from pagelens.ingest.repair import find_lines
+from pagelens.ingest.text import distrust, on_page
 from pagelens.records import Box, Page, PageContent, PageText, Word
 
-if TYPE_CHECKING:
-    import PIL.Image
+LEAST_SKEW = 1.0
+"""Degrees. tesseract follows lines that lean less: 94% of words at 0, 93% at 1, 92% at 3, 82% at 5."""
+BETTER = 1.5
+"""How many times more letters must be read surely before a page is taken to stand on its head."""
+_QUARTERS = {90: Transpose.ROTATE_90, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_270}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,9 @@ class ReadSettings:
     ocr: ocr.OcrEngine = "tesseract"
     languages: tuple[str, ...] = ("eng",)  # ISO 639-2, as tesseract has them
     ocr_dpi: tuple[int, int] = (200, 300)  # a scan is read at its own resolution within these
-    page_seconds: float = 120.0  # after which a page is given up
+    page_seconds: float = 60.0  # drawing and reading; after which a page is given up
+    # of the documents
+    password: str | None = field(default=None, repr=False)  # of encrypted PDF files; in no signature
 
     @property
     def image_signature(self) -> str:
@@ -44,70 +54,98 @@ class ReadSettings:
         if source == "layer":
             return "layer"
         low, high = self.ocr_dpi
-        return f"{ocr.version(source)} {'+'.join(self.languages)} {low}-{high} DPI"  # type: ignore[arg-type]
+        return f"{ocr.version(source)} {'+'.join(self.languages)} {low}-{high} DPI"
 
 
 def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> PageContent:
     """Read page `number` (from 0) of an open document.
 
     Raises:
-        DocumentError: it cannot be drawn or read.
+        DocumentError: it cannot be drawn or read, or not in time.
     """
+    deadline = time.monotonic() + settings.page_seconds
     width, height = document.size(number)
-    if not (width > 0 and height > 0):
-        raise DocumentError("open", f"the page measures {width:g} x {height:g} points", number)
-    layer = [Word(w.text, clip(w.box, width, height), w.line) for w in document.words(number)]
+    if not (0 < width < math.inf and 0 < height < math.inf):
+        raise DocumentError("open", f"the page measures {width:g} x {height:g} points; save it again", number)
+    layer = document.words(number)
     share, own_dpi = document.scan(number)
-    image = document.render(number, settings.dpi, settings.raster)
-    text, turn = PageText(tuple(layer), "layer"), 0
+    turned = 0.0
     if distrust(layer, width, height, share):
         low, high = settings.ocr_dpi
         dpi = min(max(own_dpi, low), high) if share > 0 else high
         picture = document.render(number, dpi, settings.raster)
-        words, turn = _upright(picture, dpi, settings)
-        scale = width / picture.width  # points a pixel
-        text = PageText(tuple(_in_points(word, scale) for word in words), settings.ocr)
-    if turn:
-        image = image.rotate(turn, expand=True)
-        width, height = (height, width) if turn % 180 else (width, height)
-    page = Page(document.document.doc_id, number, round(width, 2), round(height, 2))
-    return PageContent(page, _jpeg(image, settings), text)
+        dpi = picture.width * 72 / width  # a large page has less, and so may an image
+        picture, turned, words = _read_scan(picture, dpi, settings, deadline)
+        width, height = picture.width * 72 / dpi, picture.height * 72 / dpi
+        image = _resized(picture, min(1.0, settings.dpi / dpi))
+        text = PageText(tuple(words), settings.ocr)
+    else:
+        image = document.render(number, settings.dpi, settings.raster)
+        text = PageText(tuple(on_page(layer, width, height)), "layer")
+    page = Page(document.document.doc_id, number, round(width, 2), round(height, 2), turned)
+    return PageContent(page, _jpeg(image, settings.jpeg_quality), text)
 
 
-def _upright(picture: PIL.Image.Image, dpi: float, settings: ReadSettings) -> tuple[list[Word], int]:
-    """The words, and by how many degrees (counter-clockwise) the page must be turned to be read.
+def _read_scan(
+    picture: PIL.Image.Image, dpi: float, settings: ReadSettings, deadline: float
+) -> tuple[PIL.Image.Image, float, list[Word]]:
+    """The picture straightened, by how many degrees it was turned for that, and its words in points.
 
-    Only a page that reads badly is tried another way up: tesseract's own test costs as much as reading.
+    How the lines lie is seen from the picture in 15 ms. Up and down only reading can tell: a page that reads
+    badly is read again the other way up (tesseract's own test costs as much as reading the page).
     """
-
-    def read(turn: int) -> ocr.Reading:
-        turned = picture.rotate(turn, expand=True) if turn else picture
-        return ocr.read(turned, dpi, settings.ocr, settings.languages, settings.page_seconds)
-
-    best, turn = read(0), 0
-    if best.words and best.confidence < ocr.LOW_CONFIDENCE:
-        for other in (180, 90, 270):
-            reading = read(other)
-            if reading.sure_letters > ocr.BETTER * max(best.sure_letters, 10):
-                best, turn = reading, other
-    return best.words, turn
-
-
-def _in_points(word: Word, scale: float) -> Word:
-    return word._replace(box=Box(*(edge * scale for edge in word.box)))
+    lines = find_lines(picture)
+    skew = lines.skew if lines.distinct and abs(lines.skew) >= LEAST_SKEW else 0.0
+    straight = _rotated(picture, skew)
+    first = 90 if lines.distinct and lines.sideways else 0
+    turn, best = first, _read(_turned(straight, first), dpi, settings, deadline)
+    if best.confidence < ocr.LOW_CONFIDENCE and (best.words or lines.distinct):
+        for other in (first + 180,) if lines.distinct else (180, 90, 270):
+            reading = _read(_turned(straight, other), dpi, settings, deadline)
+            if reading.sure_letters > BETTER * max(best.sure_letters, 10):
+                turn, best = other, reading
+    points = [word._replace(box=Box(*(edge * 72 / dpi for edge in word.box))) for word in best.words]
+    return _turned(straight, turn), turn + skew, points
 
 
-def _jpeg(image: PIL.Image.Image, settings: ReadSettings) -> bytes:
+def _read(picture: PIL.Image.Image, dpi: float, settings: ReadSettings, deadline: float) -> ocr.Reading:
+    """Words with boxes in pixels; a picture too coarse for OCR is enlarged for it."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise DocumentError("text", f"the page took longer than {settings.page_seconds:g} s")
+    width, height = picture.width * 72 / dpi, picture.height * 72 / dpi
+    scale = max(1.0, fitting_dpi(width, height, settings.ocr_dpi[0]) / dpi)
+    reading = ocr.read(_resized(picture, scale), dpi * scale, settings.ocr, settings.languages, left)
+    words = [word._replace(box=Box(*(edge / scale for edge in word.box))) for word in reading.words]
+    return ocr.Reading(words)
+
+
+def _turned(picture: PIL.Image.Image, quarters: int) -> PIL.Image.Image:
+    return picture.transpose(_QUARTERS[quarters]) if quarters else picture
+
+
+def _rotated(picture: PIL.Image.Image, degrees: float) -> PIL.Image.Image:
+    if not degrees:
+        return picture
+    return picture.rotate(degrees, Resampling.BICUBIC, expand=True, fillcolor="white")
+
+
+def _resized(picture: PIL.Image.Image, scale: float) -> PIL.Image.Image:
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture if size == picture.size else picture.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _jpeg(image: PIL.Image.Image, quality: int) -> bytes:
     buffer = BytesIO()
-    grey = _is_grey(image)
-    (image.convert("L") if grey else image).save(buffer, "JPEG", quality=settings.jpeg_quality)
+    (image.convert("L") if _is_grey(image) else image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def _is_grey(image: PIL.Image.Image) -> bool:
     """Whether a page has no colour to speak of; a third of its bytes need not be stored then."""
-    from PIL import ImageChops
-
-    red, green, blue = image.resize((64, 64)).split()
-    differs: Callable[..., PIL.Image.Image] = ImageChops.difference
-    return max(differs(red, green).getextrema()[1], differs(green, blue).getextrema()[1]) < 8  # type: ignore[operator, type-var]
+    if image.mode == "L":
+        return True
+    red, green, blue = image.reduce(8).split()
+    return not any(
+        ImageChops.difference(one, green).point(lambda level: level >= 8).getbbox() for one in (red, blue)
+    )

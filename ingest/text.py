@@ -1,9 +1,14 @@
-"""The text a PDF page carries, and whether it can be trusted."""
+"""The text a PDF page carries, and whether it can be trusted.
+
+What is not asked: whether glyphs have a Unicode map. pdfium says of sound Polish and Arabic pages that they
+have none (`issue-625-identity-cmap.pdf`, `habibi-rotated.pdf` of the odd PDFs), because it found their
+letters by other means.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import byref, c_double
 from typing import TYPE_CHECKING
 
@@ -20,58 +25,56 @@ BAD_SHARE = 0.05
 there, with fonts that lack a Unicode map, has more than half."""
 PLAUSIBLE_SHARE = 0.5
 """Of alphabetic words: long enough, short enough, with a vowel. Sound pages there have more than .8."""
-FEW_WORDS = 15
-"""A stamp, a page number or a file name laid over a scan."""
 SCAN_SHARE = 0.5
 """Of the page: an image that covers more is the page."""
+FEW_WORDS = 15
+"""A stamp, a page number or a file name laid over a scan."""
+FEW_BANDS = 2
+"""Of ten across the page: a line of download notice or court stamp at its edge, however many words it has."""
 
 
 def layer_words(page: pypdfium2.PdfPage) -> list[Word]:
     """Words of the text layer, in the order and the lines pdfium reads them in.
 
-    Boxes in points, top-left origin, of the page as shown: rotation and crop box applied.
+    Boxes in points, top-left origin, of the page as shown: rotation and crop box applied. Words may lie off
+    the page.
     """
     import pypdfium2.raw as pdfium
 
     textpage = page.get_textpage()
     try:
         raw, place = textpage.raw, _placer(page)
+        unicode, char_box = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetCharBox
+        left, right, bottom, top = c_double(), c_double(), c_double(), c_double()
+        edges = byref(left), byref(right), byref(bottom), byref(top)
         words: list[Word] = []
         letters: list[str] = []
-        boxes: list[tuple[float, float, float, float]] = []
+        boxes: list[Box] = []
         line, joined = 0, False
-        left, right, bottom, top = c_double(), c_double(), c_double(), c_double()
-
-        def finish() -> None:
-            if letters:
-                box = Box.around(Box(*each) for each in boxes)
-                words.append(Word("".join(letters), place(box), line))
-                letters.clear()
-                boxes.clear()
-
-        for i in range(pdfium.FPDFText_CountChars(raw)):
-            code = pdfium.FPDFText_GetUnicode(raw, i)
+        for i in range(pdfium.FPDFText_CountChars(raw) + 1):
+            code = unicode(raw, i)  # 0 after the last one
             if code == HYPHEN:
                 joined = True
                 continue
             character = chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
-            if character in "\0\t\r\n" or unicodedata.category(character) == "Zs":
+            if character.isspace() or not code:
                 if joined and character in "\r\n":
                     continue  # the word goes on in the next line
-                finish()
+                if letters:
+                    words.append(Word("".join(letters), place(Box.around(boxes)), line))
+                    letters, boxes = [], []
                 line += character == "\n"
                 continue
             joined = False
-            pdfium.FPDFText_GetCharBox(raw, i, byref(left), byref(right), byref(bottom), byref(top))
+            char_box(raw, i, *edges)
             letters.append(character)
-            boxes.append((left.value, bottom.value, right.value, top.value))
-        finish()
+            boxes.append(Box(left.value, bottom.value, right.value, top.value))
         return words
     finally:
         textpage.close()
 
 
-def _placer(page: pypdfium2.PdfPage):  # type: ignore[no-untyped-def]
+def _placer(page: pypdfium2.PdfPage) -> Callable[[Box], Box]:
     """From the PDF's own coordinates (origin at the bottom left, unrotated) to the page as shown."""
     left, bottom, right, top = page.get_bbox()
     rotation = page.get_rotation()
@@ -97,24 +100,37 @@ def distrust(words: Sequence[Word], width: float, height: float, image_share: fl
     """Why a text layer cannot be trusted; None when it can.
 
     Args:
-        words: What the layer says.
+        words: What the layer says, also off the page.
         width: Of the page, in points, as shown.
         height: Likewise.
         image_share: How much of the page its largest image covers, 0..1.
     """
-    if image_share > SCAN_SHARE and len(words) < FEW_WORDS:
-        return "almost no text over a page that is an image"
-    text = "".join(word.text for word in words)
-    if not text:
+    seen = on_page(words, width, height)
+    if not seen:
         return "no text"
+    if len(seen) < len(words) / 2:
+        return "text outside the page"
+    bands = {int(10 * (word.box.top + word.box.bottom) / 2 / height) for word in seen}
+    if image_share > SCAN_SHARE and (len(seen) < FEW_WORDS or len(bands) <= FEW_BANDS):
+        return "almost no text over a page that is an image"
+    text = "".join(word.text for word in seen)
     if sum(map(_bad, text)) > BAD_SHARE * len(text):
         return "characters without meaning"
-    alphabetic = [word.text.strip(".,;:!?()[]\"'“”‘’") for word in words]
+    alphabetic = [word.text.strip(".,;:!?()[]\"'“”‘’") for word in seen]
     alphabetic = [each for each in alphabetic if each.isalpha()]
     if len(alphabetic) >= 10 and sum(map(plausible, alphabetic)) < PLAUSIBLE_SHARE * len(alphabetic):
         return "few plausible words"
-    outside = sum(not (-1 <= w.box.left <= width and -1 <= w.box.top <= height) for w in words)
-    return "text outside the page" if outside > len(words) / 2 else None
+    return None
+
+
+def on_page(words: Sequence[Word], width: float, height: float) -> list[Word]:
+    """The words whose middle lies on the page, their boxes cut to it, in points."""
+    return [
+        word._replace(box=Box(max(0, left), max(0, top), min(width, right), min(height, bottom)))
+        for word in words
+        for left, top, right, bottom in [word.box]
+        if 0 <= left + right <= 2 * width and 0 <= top + bottom <= 2 * height
+    ]
 
 
 def plausible(word: str) -> bool:

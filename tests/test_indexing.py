@@ -335,3 +335,37 @@ def test_what_was_made_otherwise_is_stale(
     report = library.ingest(scans)
     assert counts(report) == (0, 2, 0, 0, 5)
     assert library.status()["stale"] == {}
+
+
+def test_an_encrypted_file_is_read_once_its_password_is_given(library: Library, scans: Path) -> None:
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(
+        PdfReader(write_pdf(scans.parent / "plain.pdf", ["The cellar key hangs in the pantry"]))
+    )
+    writer.encrypt("sesame", algorithm="RC4-128")
+    writer.write(scans / "locked.pdf")
+    for password in (None, "mustard"):
+        failed = {Path(f.path).name: f.reason for f in library.ingest(scans, password=password).failed}
+        assert "--password" in failed["locked.pdf"]
+        assert "mustard" not in failed["locked.pdf"]
+    assert library.ingest(scans, password="sesame").added == 1
+    assert best(library, "cellar key") == "locked.pdf#1"
+    assert "sesame" not in "".join(
+        path.read_bytes().decode("latin-1") for path in library.folder.rglob("*.*") if path.is_file()
+    )
+
+
+def test_a_folder_of_images_is_one_document(library: Library, tmp_path: Path) -> None:
+    import pypdfium2
+
+    pages = pypdfium2.PdfDocument(write_pdf(tmp_path / "book.pdf", PAGES[:3]))
+    for number in range(3):
+        name = tmp_path / "shots" / "diary" / f"{number + 9}.png"  # 9, 10, 11: in the order people count
+        name.parent.mkdir(parents=True, exist_ok=True)
+        pages[number].render(scale=3).to_pil().save(name, dpi=(216, 216))
+    report = library.ingest(tmp_path / "shots", item_per_folder=True)
+    assert (report.added, report.pages, report.failed) == (1, 3, [])
+    hit = library.search("the barge came in", k=1)[0]
+    assert (Path(hit.path).name, hit.page) == ("diary", 2)
+    assert counts(library.ingest(tmp_path / "shots", item_per_folder=True)) == (0, 0, 1, 0, 0)

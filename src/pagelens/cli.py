@@ -89,6 +89,16 @@ def ingest(
         Literal["tesseract", "rapidocr"] | None,
         typer.Option(help="What reads pages without text. Default: tesseract if it is installed."),
     ] = None,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", envvar="PAGELENS_PASSWORD", help="Of encrypted PDF files; kept nowhere."
+        ),
+    ] = None,
+    item_per_folder: Annotated[
+        bool,
+        typer.Option("--item-per-folder", help="A folder of images is one document, its images the pages."),
+    ] = False,
     metadata: Annotated[
         Path | None,
         typer.Option(
@@ -116,13 +126,23 @@ def ingest(
     languages = tuple(lang.split("+")) if lang else None
     if estimate:
         with _open(library, models, profile=profile) as opened:
-            _estimated(opened.estimate(*paths, languages=languages, ocr_engine=ocr, say=_say), as_json)
+            found = opened.estimate(
+                *paths,
+                languages=languages,
+                ocr_engine=ocr,
+                password=password,
+                item_per_folder=item_per_folder,
+                say=_say,
+            )
+        _estimated(found, as_json)
         return
     with _open(library, models, profile=profile) as opened, _progress(as_json) as advance:
         report = opened.ingest(
             *paths,
             languages=languages,
             ocr_engine=ocr,
+            password=password,
+            item_per_folder=item_per_folder,
             retry=retry,
             prune=prune,
             metadata=metadata,

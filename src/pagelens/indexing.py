@@ -213,7 +213,7 @@ class Ingest:
     def _is_current(self, path: Path, file: SeenFile, documents: Mapping[str, Point]) -> bool:
         """Whether a file needs no reader; its standing failures are reported again, its metadata joined."""
         standing = self._failures.get((file.root, file.path), [])
-        if standing and self._retry:
+        if standing and (self._retry or self._reading.password is not None):
             return False
         whole_file = [failure for failure in standing if failure.payload["page"] is None]
         if whole_file and files_of(whole_file[0].payload) == [file]:

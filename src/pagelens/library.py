@@ -89,6 +89,8 @@ class Library:
         languages: Sequence[str] | None = None,
         ocr_engine: ocr.OcrEngine | None = None,
         readers: int | None = None,
+        password: str | None = None,
+        item_per_folder: bool = False,
         retry: bool = False,
         prune: bool = False,
         metadata: str | os.PathLike[str] | None = None,
@@ -102,6 +104,8 @@ class Library:
             languages: Of the pages, ISO 639-2 as tesseract has them; default: as the library has, or `eng`.
             ocr_engine: Default: as the library has, or tesseract if it is installed, or rapidocr.
             readers: Processes that read; default: one a core.
+            password: Of encrypted PDF files; kept nowhere. What failed before is tried with it.
+            item_per_folder: A folder of images is one document, its images the pages.
             retry: Try again what failed before.
             prune: Take out the files below `paths` that are gone.
             metadata: A CSV file of fields to join; see `metadata.read_metadata`.
@@ -113,7 +117,7 @@ class Library:
             Missing: no OCR engine, a language of it, or the profile's model is not there.
             OSError: the disk cannot hold it; run it again after freeing space.
         """
-        plan = self._plan(paths, languages, ocr_engine, say)
+        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say)
         fields = None
         if metadata is not None:
             fields, strangers = read_metadata(Path(metadata), plan.files)
@@ -152,6 +156,8 @@ class Library:
         languages: Sequence[str] | None = None,
         ocr_engine: ocr.OcrEngine | None = None,
         readers: int | None = None,
+        password: str | None = None,
+        item_per_folder: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> Estimate:
         """What `ingest` of these paths into an empty library would take; nothing is stored.
@@ -161,9 +167,11 @@ class Library:
             languages: As `ingest`.
             ocr_engine: As `ingest`.
             readers: As `ingest`.
+            password: As `ingest`.
+            item_per_folder: As `ingest`.
             say: As `ingest`.
         """
-        plan = self._plan(paths, languages, ocr_engine, say)
+        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say)
         with ReaderPool(plan.reading, readers or os.cpu_count() or 1) as pool:
             return estimate(plan.files, pool, plan.encoders)
 
@@ -521,11 +529,13 @@ class Library:
         paths: Sequence[str | os.PathLike[str]],
         languages: Sequence[str] | None,
         ocr_engine: ocr.OcrEngine | None,
+        password: str | None,
+        item_per_folder: bool,
         say: Callable[[str], None],
     ) -> _Plan:
         """What will be read, by whom, with which encoders."""
         files, unnamed = {}, []
-        for source in find([Path(path) for path in paths]):
+        for source in find([Path(path) for path in paths], item_per_folder):
             if not _is_text(source.path):
                 unnamed.append(source.path)
                 continue
@@ -538,7 +548,8 @@ class Library:
         encoders: dict[str, PageEncoder] = {"bm25": _sparse(spoken)}
         if profile.text_model:
             encoders["text"] = self._load_text(profile)
-        return _Plan(files, ReadSettings(ocr=engine, languages=spoken), encoders, profile.name, unnamed)
+        reading = ReadSettings(ocr=engine, languages=spoken, password=password)
+        return _Plan(files, reading, encoders, profile.name, unnamed)
 
     def _gone(self, paths: Sequence[str | os.PathLike[str]]) -> list[SeenFile]:
         """Names below `paths` that are no file any more, of documents and of failures."""

@@ -98,6 +98,8 @@ class Page:
     width: float
     """Points, as shown."""
     height: float
+    turned: float = 0.0
+    """Degrees counter-clockwise by which a scan that lay askew was turned to be shown: 180, 90, -2.3."""
 
     @property
     def page_id(self) -> str:
