@@ -16,6 +16,7 @@ from made import write_pdf
 
 from pagelens import Library, Report, UsageError
 from pagelens.ingest import pool
+from pagelens.records import SparseVector
 from pagelens.store.plan import Where
 
 PAGES = [
@@ -50,15 +51,17 @@ def best(library: Library, question: str) -> str:
     return f"{hit.name}#{hit.page}"
 
 
-def digest(library: Library) -> list[object]:
+def digest(library: Library) -> list[tuple[str, object, object]]:
     """Everything the index holds but times: what two equal libraries have in common."""
-    points = library._store.scroll(Where(), vectors=["bm25", "document_bm25"])
-    kept: list[tuple[object, object, object]] = []
-    for point in points:
+    kept: list[tuple[str, object, object]] = []
+    for point in library._store.scroll(Where(), vectors=["bm25", "document_bm25"]):
         payload = {k: v for k, v in point.payload.items() if k not in ("home", "roots", "date", "files")}
-        vectors = {k: (v.indices.tolist(), v.values.tolist()) for k, v in point.vectors.items()}  # type: ignore[union-attr]
-        kept.append((point.id, payload, {k: sorted(zip(*v, strict=True)) for k, v in vectors.items()}))
-    return sorted(kept, key=lambda each: str(each[0]))
+        weights = {}
+        for name, vector in point.vectors.items():
+            assert isinstance(vector, SparseVector)
+            weights[name] = sorted(zip(vector.indices.tolist(), vector.values.tolist(), strict=True))
+        kept.append((point.id, payload, weights))
+    return sorted(kept, key=lambda each: each[0])
 
 
 def test_everything_is_found_and_the_broken_file_is_a_record(library: Library, scans: Path) -> None:

@@ -396,7 +396,8 @@ def test_readers_end_with_their_parent(tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "a.pdf", [TEXT])
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from pagelens.ingest.pool import ReaderPool, Task; from pagelens.ingest.reading import ReadSettings\n"
+        "from pagelens.ingest.pool import ReaderPool, Task\n"
+        "from pagelens.ingest.reading import ReadSettings\n"
         "pool = ReaderPool(ReadSettings(), 1); pool.submit(Task(Path(sys.argv[1]))); pool.take()\n"
         "print(pool._readers[0].process.pid, flush=True); time.sleep(60)\n"
     )
