@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def write_run(
                     found = library.rank(question.query, k, wanted, stage, rerank)
                 except UsageError as error:
                     raise UsageError(f"{queries}, line {question.line}: {error}") from error
-                for rank, (page_id, score) in enumerate(_falling(found), start=1):
+                for rank, (page_id, score) in enumerate(found, start=1):
                     if page_id not in names:
                         raise UsageError(f"page {page_id} was ingested while the run was made; make it again")
                     out.write(f"{question.id} Q0 {names[page_id]} {rank} {score:.9g} {TAG}\n")
@@ -150,19 +150,3 @@ def page_names(library: Library, template: str) -> dict[str, str]:
 
 
 _CURE = "use --page-name '{doc_id}#{number}'"
-
-
-def _falling(found: Sequence[tuple[str, float]]) -> Iterator[tuple[str, float]]:
-    """The order as scores that never rise: readers of a run sort by score and ignore the rank.
-
-    Where pages begin that a later stage did not see, their scores, on another scale, are moved below.
-
-    >>> list(_falling([("a", 4.0), ("b", 3.0), ("c", 7.0), ("d", 6.5)]))
-    [('a', 4.0), ('b', 3.0), ('c', 2.0), ('d', 1.5)]
-    """
-    offset, last = 0.0, float("inf")
-    for page_id, score in found:
-        if score + offset > last:
-            offset = last - 1.0 - score
-        last = score + offset
-        yield page_id, last
