@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import msgpack
 import numpy as np
 
-_ARRAY = 1  # MessagePack extension code: a numpy array as (dtype, shape, bytes); records follow
-
 
 class Format:
     """Messages of None, bool, numbers, str, bytes, lists, dicts, tuples, frozen sets, arrays and records.
 
-    Nothing else is ever made of a message: no name in it is looked up or called.
+    What MessagePack does not know travels as a list behind a mark, an extension that nothing else makes; so
+    no data can pass for a record, and no name in a message is ever looked up or called.
 
     Args:
         records: Dataclasses and named tuples that may travel; both ends name the same in the same order.
@@ -32,11 +31,15 @@ class Format:
     """
 
     def __init__(self, *records: type) -> None:
-        self._types = dict(enumerate((tuple, frozenset, *records), start=_ARRAY + 1))
-        self._codes = {each: code for code, each in self._types.items()}
-        self._fields = {
-            each: [field.name for field in fields(each)] for each in records if is_dataclass(each)
+        makers: dict[type, Callable[..., Any]] = {
+            np.ndarray: _array,
+            tuple: lambda *parts: parts,
+            frozenset: lambda *parts: frozenset(parts),
         }
+        makers |= {record: record for record in records}
+        self._marks = [_Mark(make) for make in makers.values()]
+        self._codes = {kind: msgpack.ExtType(code, b"") for code, kind in enumerate(makers)}
+        self._fields = {each: [f.name for f in fields(each)] for each in records if is_dataclass(each)}
 
     def pack(self, message: object) -> bytes:
         """Encode.
@@ -51,32 +54,43 @@ class Format:
         """Decode what `pack` made. Arrays are read-only views of the message.
 
         Raises:
-            ValueError: it is no such message.
+            ValueError, TypeError: it is no such message.
         """
-        return msgpack.unpackb(data, ext_hook=self._decode, strict_map_key=False)
+        return msgpack.unpackb(data, ext_hook=self._mark, list_hook=_decode, strict_map_key=False)
 
     def _encode(self, value: Any) -> Any:
         kind = type(value)
-        if kind in self._codes:
-            names = self._fields.get(kind)
-            parts = list(value) if names is None else [getattr(value, name) for name in names]
-            return msgpack.ExtType(self._codes[kind], self.pack(parts))
         if isinstance(value, np.ndarray):
-            return msgpack.ExtType(_ARRAY, msgpack.packb((value.dtype.str, value.shape, value.tobytes())))
+            return [self._codes[np.ndarray], value.dtype.str, list(value.shape), value.tobytes()]
+        if kind in self._fields:
+            return [self._codes[kind], *(getattr(value, name) for name in self._fields[kind])]
+        if kind in self._codes:
+            return [self._codes[kind], *value]
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, Mapping):
             return dict(value)
         raise TypeError(f"cannot send a {kind.__name__} to another process")
 
-    def _decode(self, code: int, data: bytes) -> Any:
-        if code == _ARRAY:
-            dtype, shape, buffer = msgpack.unpackb(data)
-            return np.frombuffer(buffer, dtype=dtype).reshape(shape)
-        if code not in self._types:
+    def _mark(self, code: int, data: bytes) -> _Mark:
+        if not 0 <= code < len(self._marks):
             raise ValueError(f"unknown MessagePack extension {code}")
-        kind, parts = self._types[code], self.unpack(data)
-        return kind(parts) if kind in (tuple, frozenset) else kind(*parts)
+        return self._marks[code]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Stands first in a list that was something else."""
+
+    make: Callable[..., Any]
+
+
+def _decode(parts: list[Any]) -> Any:
+    return parts[0].make(*parts[1:]) if parts and type(parts[0]) is _Mark else parts
+
+
+def _array(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
 
 
 _PLAIN = Format()
