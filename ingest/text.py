@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     import pypdfium2
 
 HYPHEN = 0x02
-"""What pdfium gives for a hyphen that splits a word at the end of a line."""
+"""What pdfium gives for a hyphen that splits a word, and the end of the line after it."""
+LINE_END = (0x0D, 0x0A)
+"""What it gives for another end of a line."""
+LAST = LINE_END[1]
+SPACES = {*LINE_END, 0x09, *(code for code in range(0x3001) if unicodedata.category(chr(code)) == "Zs")}
+UNKNOWN = "\ufffd"
+"""For a glyph whose character nobody knows."""
 
 BAD_SHARE = 0.05
 """Of characters: control, private use, replacement. Sound layers of `mmdocir-dev` have none; the broken one
@@ -37,7 +43,7 @@ def layer_words(page: pypdfium2.PdfPage) -> list[Word]:
     """Words of the text layer, in the order and the lines pdfium reads them in.
 
     Boxes in points, top-left origin, of the page as shown: rotation and crop box applied. Words may lie off
-    the page.
+    the page. A word hyphenated at the end of a line is one word, in the line and the box where it begins.
     """
     import pypdfium2.raw as pdfium
 
@@ -50,25 +56,26 @@ def layer_words(page: pypdfium2.PdfPage) -> list[Word]:
         words: list[Word] = []
         letters: list[str] = []
         boxes: list[Box] = []
-        line, joined = 0, False
-        for i in range(pdfium.FPDFText_CountChars(raw) + 1):
-            code = unicode(raw, i)  # 0 after the last one
+        line, joined, crossed = 0, False, 0  # crossed: line ends inside the word
+        count = pdfium.FPDFText_CountChars(raw)
+        for i in range(count + 1):
+            code = unicode(raw, i) if i < count else LAST
             if code == HYPHEN:
-                joined = True
+                crossed, joined = crossed + 1, True
                 continue
-            character = chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
-            if character.isspace() or not code:
-                if joined and character in "\r\n":
-                    continue  # the word goes on in the next line
+            if joined and code in LINE_END:
+                continue
+            joined = False
+            if code in SPACES:
                 if letters:
                     words.append(Word("".join(letters), place(Box.around(boxes)), line))
                     letters, boxes = [], []
-                line += character == "\n"
+                line, crossed = line + crossed + (code == LAST), 0
                 continue
-            joined = False
-            char_box(raw, i, *edges)
-            letters.append(character)
-            boxes.append(Box(left.value, bottom.value, right.value, top.value))
+            letters.append(chr(code) if code and code < 0x110000 and not 0xD800 <= code < 0xE000 else UNKNOWN)
+            if not crossed or not boxes:
+                char_box(raw, i, *edges)
+                boxes.append(Box(left.value, bottom.value, right.value, top.value))
         return words
     finally:
         textpage.close()
@@ -147,4 +154,4 @@ def plausible(word: str) -> bool:
 
 
 def _bad(character: str) -> bool:
-    return character == "\ufffd" or unicodedata.category(character) in ("Cc", "Co", "Cn", "Cs")
+    return character == UNKNOWN or unicodedata.category(character) in ("Cc", "Co", "Cn", "Cs")
