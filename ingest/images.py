@@ -20,8 +20,9 @@ from pagelens.records import Document, Word
 MOST_PIXELS = 180_000_000
 """Of an image file: an A0 sheet at 300 DPI has 140 million. More is a bomb, or must be split."""
 _TOO_MANY = f"more than {MOST_PIXELS // 1_000_000} million; scale it down or split it"
-STATED_DPI = (100, 1200)
-"""Believed of what a file says. 72 and 96 are what programs write that do not know."""
+STATED_DPI = (50, 100, 1200)
+"""Believed of what a file says: the least, the least of the finer direction (a coarse fax has 204 x 98; 72
+and 96 are what programs write that do not know), the most."""
 SHEET = 11.7
 """Inches: the long side of A4, of which a page without a resolution is taken to be."""
 ASSUMED_DPI = (72, 600)
@@ -47,11 +48,16 @@ class ImageFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self._upright: tuple[int, PIL.Image.Image] | None = None
         with _reading("open", None):
             self._image = PIL.Image.open(path)
-            self._frames = _pages(self._image)
-        self._upright: tuple[int, PIL.Image.Image] | None = None
-        self.document = Document(digest([path]), len(self._frames))
+        try:
+            with _reading("open", None):
+                self._frames = _pages(self._image)
+            self.document = Document(digest([path]), len(self._frames))
+        except BaseException:
+            self._image.close()
+            raise
 
     def size(self, number: int) -> tuple[float, float]:
         """See `OpenDocument`."""
@@ -91,8 +97,8 @@ class ImageFile:
             stated = self._image.info.get("dpi") or (0, 0)
             across, down = float(stated[0]), float(stated[1])
             turned = self._orientation() >= 5
-        low, high = STATED_DPI
-        if not (low <= across <= high and low <= down <= high):
+        least, least_finer, most = STATED_DPI
+        if not (least <= min(across, down) and least_finer <= max(across, down) <= most):
             across = down = min(max(max(width, height) / SHEET, ASSUMED_DPI[0]), ASSUMED_DPI[1])
         return ((height, width), (down, across)) if turned else ((width, height), (across, down))
 

@@ -18,6 +18,8 @@ from pagelens.records import Document, Word
 if TYPE_CHECKING:
     import PIL.Image
 
+LEAST_BYTES = 4
+"""Of a page, its entry packed as tightly as can be; a PDF of fewer lies about how many it has."""
 UNPRINTED = {pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP}
 """Annotations that put nothing on the page."""
 
@@ -38,10 +40,13 @@ class PdfFile:
             raise DocumentError("open", _unopened(error.err_code, password)) from error
         self._encrypted = pdfium.FPDF_GetSecurityHandlerRevision(self._pdf) >= 0
         try:
-            if not len(self._pdf):
+            pages = len(self._pdf)
+            if not pages:
                 raise DocumentError("open", "the PDF has no page; save it again where it came from")
+            if pages > path.stat().st_size / LEAST_BYTES:
+                raise DocumentError("open", f"the PDF says it has {pages} pages and is too small for them")
             self._pdf.init_forms()  # without it filled fields are not drawn
-            self.document = Document(digest([path]), len(self._pdf))
+            self.document = Document(digest([path]), pages)
         except BaseException:
             self._pdf.close()
             raise
