@@ -134,7 +134,9 @@ def holds(where: Where, point: Point) -> bool:
     if where.ids is not None and point.id not in where.ids:
         return False
     for key, wanted in where.match.items():
-        value = point.payload.get(key)
+        value: Any = point.payload
+        for part in key.split("."):
+            value = (value or {}).get(part)
         if isinstance(wanted, Range):
             if not isinstance(value, int | float):
                 return False

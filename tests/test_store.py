@@ -25,7 +25,13 @@ SCHEMA = Schema(
         VectorSpec("picture", "dense", 8),
         VectorSpec("text", "multi", 6),
     ),
-    {"kind": "keyword", "language": "keyword", "number": "integer", "date": "float"},
+    {
+        "kind": "keyword",
+        "language": "keyword",
+        "number": "integer",
+        "date": "float",
+        "metadata.box": "keyword",
+    },
 )
 LATER = Schema((VectorSpec("image", "multi", 4), VectorSpec("letters", "sparse")), {"box": "keyword"})
 TERMS = 40
@@ -36,6 +42,7 @@ WHERE = {
     "any of several numbers": Where({"number": (3, 4, 50)}),
     "a number": Where({"number": 7}),
     "no such value": Where({"language": "lat"}),
+    "a key within": Where({"metadata.box": "A 1"}),
     "range": Where({"number": Range(3, 9)}),
     "open range": Where({"date": Range(None, 12.5)}),
     "ids": Where(ids=frozenset(str(uuid.UUID(int=n)) for n in range(0, 60, 7))),
@@ -129,6 +136,7 @@ def page(n: int, seed: int = 0) -> Point:
         "date": n + 0.25,
         "files": [{"path": "ä/b.pdf", "size": n}],
         "confidence": None,
+        "metadata": {"box": f"A {n % 4}", "ähnlich wie": "x"} if n % 2 else {},
     }
     return Point(str(uuid.UUID(int=n)), payload, vectors)
 
@@ -204,6 +212,7 @@ def test_filters_of_this_suite_divide_the_pages(truth: ExactStore) -> None:
         "any of several numbers": 3,
         "a number": 1,
         "no such value": 0,
+        "a key within": 15,
         "range": 7,
         "open range": 13,
         "ids": 9,

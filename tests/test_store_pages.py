@@ -68,6 +68,7 @@ def test_the_same_page_gives_the_same_bytes(root: str) -> None:
     page = content()
     files = PageFiles(root)
     assert files.write(page) == files.write(page)
+    assert files.words_file(f"{DOC}#0")[4:8] == bytes(4)  # MTIME of RFC 1952
 
 
 def test_a_document_is_deleted_with_all_its_files(root: str) -> None:
@@ -112,7 +113,7 @@ def test_what_is_lost_says_page_and_cure(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "01" / DOC / f"4{suffix}"
     read = files.image if suffix == ".jpg" else files.text
     whole = path.read_bytes()
-    others: list[object] = [[], {"schema": 1}, {"schema": 2}]
+    others: list[object] = [[], {"schema": 1}, {"schema": 2, "source": "layer", "words": []}]
     broken = [whole[: len(whole) // 2], b"", b"\0" * len(whole), whole[1:]]
     if suffix != ".jpg":
         broken.append(whole[:40] + bytes(255 - byte for byte in whole[40:60]) + whole[60:])

@@ -409,10 +409,10 @@ def test_a_worker_that_hangs_is_not_waited_for(
     folder: Path, store: EdgeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.upsert([point(1)])
-    worker = worker_of(folder)
+    worker, writer = worker_of(folder), EdgeStore(folder)
     calls: list[Callable[[], object]] = [
         lambda: store.count(Where()),
-        lambda: store.upsert([Point(point(2).id, {"text": "x" * 5_000_000})]),  # more than a socket buffers
+        lambda: writer.upsert([Point(point(2).id, {"text": "x" * 5_000_000})]),  # more than a socket buffers
         lambda: EdgeStore(folder),
     ]
     os.kill(worker, signal.SIGSTOP)
@@ -425,6 +425,7 @@ def test_a_worker_that_hangs_is_not_waited_for(
                 call()
             assert time.monotonic() - started < 5
     os.kill(worker, signal.SIGCONT)
+    writer.close()
     assert [p.id for p in store.retrieve([point(1).id])] == [point(1).id]
 
 
