@@ -97,7 +97,8 @@ def main() -> None:
         )
     alike = sum(bool(each["same"]) for each in kills)
     print(
-        f"{alike} of {len(kills)} libraries are the same as the undisturbed one ({missed} blows came too late)"
+        f"{alike} of {len(kills)} libraries are the same as the undisturbed one "
+        f"({missed} blows came too late)"
     )
     report = {"schema": 1, "pages": wanted.pages, "same": alike, "late": missed, "kills": kills}
     (OUT.parent / "crash.json").write_text(json.dumps(report, indent=1) + "\n")
