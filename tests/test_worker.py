@@ -416,15 +416,17 @@ def test_a_worker_that_hangs_is_not_waited_for(
         lambda: EdgeStore(folder),
     ]
     os.kill(worker, signal.SIGSTOP)
-    with monkeypatch.context() as impatient:
-        impatient.setattr(client, "PATIENCE", 0.3)
-        impatient.setattr(EdgeStore._call, "__kwdefaults__", {"patience": 0.3})
-        for call in calls:
-            started = time.monotonic()
-            with pytest.raises(LibraryBusy, match=rf"process {worker}\).*silent"):
-                call()
-            assert time.monotonic() - started < 5
-    os.kill(worker, signal.SIGCONT)
+    try:
+        with monkeypatch.context() as impatient:
+            impatient.setattr(client, "PATIENCE", 0.3)
+            impatient.setattr(EdgeStore._call, "__kwdefaults__", {"patience": 0.3})
+            for call in calls:
+                started = time.monotonic()
+                with pytest.raises(LibraryBusy, match=rf"process {worker}\).*silent"):
+                    call()
+                assert time.monotonic() - started < 5
+    finally:
+        os.kill(worker, signal.SIGCONT)
     writer.close()
     assert [p.id for p in store.retrieve([point(1).id])] == [point(1).id]
 
