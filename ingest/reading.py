@@ -17,7 +17,7 @@ from pagelens.ingest import ocr
 from pagelens.ingest.documents import OpenDocument
 from pagelens.ingest.raster import Engine, fitting_dpi
 from pagelens.ingest.repair import find_lines
-from pagelens.ingest.text import distrust, on_page
+from pagelens.ingest.text import ON_INK, SCAN_SHARE, distrust, on_page, share_on_ink
 from pagelens.records import Box, Page, PageContent, PageText, Word
 
 LEAST_SKEW = 1.0
@@ -70,7 +70,12 @@ def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> Pa
     layer = document.words(number)
     share, own_dpi = document.scan(number)
     turned = 0.0
-    if distrust(layer, width, height, share):
+    trusted = distrust(layer, width, height, share) is None
+    if trusted:
+        image = document.render(number, settings.dpi, settings.raster)
+        words = on_page(layer, width, height)
+        trusted = share <= SCAN_SHARE or share_on_ink(words, image, width) >= ON_INK
+    if not trusted:
         low, high = settings.ocr_dpi
         dpi = min(max(own_dpi, low), high) if share > 0 else high
         picture = document.render(number, dpi, settings.raster)
@@ -78,11 +83,8 @@ def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> Pa
         picture, turned, words = _read_scan(picture, dpi, settings, deadline)
         width, height = picture.width * 72 / dpi, picture.height * 72 / dpi
         image = _resized(picture, min(1.0, settings.dpi / dpi))
-        text = PageText(tuple(words), settings.ocr)
-    else:
-        image = document.render(number, settings.dpi, settings.raster)
-        text = PageText(tuple(on_page(layer, width, height)), "layer")
     page = Page(document.document.doc_id, number, round(width, 2), round(height, 2), turned)
+    text = PageText(tuple(words), "layer" if trusted else settings.ocr)
     return PageContent(page, _jpeg(image, settings.jpeg_quality), text)
 
 
