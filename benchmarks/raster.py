@@ -71,7 +71,8 @@ def _compare(pages: list[tuple[Path, int]]) -> dict[str, Any]:
         except pypdfium2.PdfiumError:
             fails["pdfium"] += 1
             continue
-        dpi = fitting_dpi(*page.get_size(), ReadSettings().dpi)
+        width, height = page.get_size()
+        dpi = fitting_dpi(width, height, ReadSettings().dpi)
         drawn = {
             "pdfium": _timed(lambda page=page, dpi=dpi: _pdfium(page, dpi), times["pdfium"]),  # type: ignore[misc]
             "poppler": _timed(lambda p=path, n=number, dpi=dpi: _poppler(p, n, dpi), times["poppler"]),  # type: ignore[misc]

@@ -82,6 +82,7 @@ def page_payload(
         "number": page.number,
         "width": page.width,
         "height": page.height,
+        "turned": page.turned,
         "text": text.text,
         "text_source": text.source,
         "words": len(text.words),
@@ -96,7 +97,9 @@ def page_payload(
 
 def page_of(payload: Mapping[str, Any]) -> Page:
     """The page a payload is of."""
-    return Page(payload["doc_id"], payload["number"], payload["width"], payload["height"])
+    return Page(
+        payload["doc_id"], payload["number"], payload["width"], payload["height"], payload.get("turned", 0.0)
+    )
 
 
 def document_payload(
