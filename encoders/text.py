@@ -57,7 +57,7 @@ class TextEncoder:
     def __init__(self, folder: Path, revision: str, cut: WindowSettings | None = None) -> None:
         from tokenizers import Tokenizer
 
-        from pagelens.backbones import load_bert
+        from pagelens.backbones.bert import load_bert
 
         self._model = load_bert(folder)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

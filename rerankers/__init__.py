@@ -1,1 +1,104 @@
-"""A query and candidates in, one score each out. The members arrive with the second stage."""
+"""A question and candidates in, one score each out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pagelens.errors import UsageError
+
+if TYPE_CHECKING:
+    from pagelens.rerankers.features import Files
+    from pagelens.rerankers.vision_language import VisionLanguageReranker
+
+Level: TypeAlias = Literal["auto", "none", "vision", "prefix"]
+
+
+def _jina_m0(folder: Path, device: str, dtype: str, name: str) -> Any:
+    from pagelens.rerankers.jina_m0 import JinaM0
+
+    return JinaM0(folder, device, dtype)
+
+
+def _nemotron_vl(folder: Path, device: str, dtype: str, name: str) -> Any:
+    from pagelens.rerankers.nemotron_vl import NemotronRerank
+
+    return NemotronRerank(folder, device, dtype)
+
+
+def _qwen3_vl(folder: Path, device: str, dtype: str, name: str) -> Any:
+    from pagelens.rerankers.qwen3_vl import Qwen3VL
+
+    return Qwen3VL(folder, device, dtype, name)
+
+
+FAMILIES: Mapping[str, Callable[[Path, str, str, str], Any]] = {
+    "jina-m0": _jina_m0,
+    "nemotron-vl": _nemotron_vl,
+    "qwen3-vl-2b": _qwen3_vl,
+    "qwen3-vl-8b": _qwen3_vl,
+}
+"""Vision-language rerankers by name; the names are those of `weights.MODELS` too."""
+
+
+def load_reranker(
+    name: str,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    features: Level = "auto",
+    *,
+    with_text: bool = False,
+    files: Files | None = None,
+    int8: bool = False,
+    cap: int | None = None,
+    models: Path | None = None,
+    commercial: bool = False,
+) -> VisionLanguageReranker:
+    """A vision-language reranker, ready to score: `reranker.score(question, pages)`, one score 0..1 a page.
+
+    Args:
+        name: A key of `FAMILIES`.
+        weights: A folder in the published layout, of any size; default: the published weights, from where
+            `weights.fetch` finds them.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: `auto` (bfloat16 where the device computes in it), `float32`, `float16`, `bfloat16`.
+        features: What of a page is computed once and kept: `none`, `vision` (the vision tower's answer),
+            `prefix` (all that the language model makes of the page; `jina-m0` alone), `auto` (the most the
+            model has). Scores do not depend on it.
+        with_text: Give a page's words beside its image, where the model takes both.
+        files: Where features are kept for good, such as `store.pages.PageFiles`; default: in memory alone.
+        int8: Keep features in a quarter to half of the bytes; scores then differ a little.
+        cap: Bytes of these files at most.
+        models: Folder with a folder a model, looked into for `weights`; default `$PAGELENS_MODELS`.
+        commercial: Refuse a model whose licence forbids commercial use.
+
+    Raises:
+        UsageError: there is no such model, device, dtype or level, or its licence forbids what is meant.
+        Missing: the weights are nowhere to be had, or are not exactly those of the model.
+    """
+    from pagelens.backbones.checkpoints import fingerprint
+    from pagelens.backbones.prompts import Vision
+    from pagelens.backbones.qwen_vl import Prefix
+    from pagelens.rerankers.features import PageFeatures
+    from pagelens.rerankers.vision_language import VisionLanguageReranker
+    from pagelens.weights import MODELS, allowed, fetch
+
+    if name not in FAMILIES:
+        raise UsageError(f"there is no reranker {name!r}; choose one of {', '.join(FAMILIES)}")
+    if features not in ("auto", "none", "vision", "prefix"):
+        raise UsageError(f"there is no level of features {features!r}; choose auto, none, vision or prefix")
+    allowed(name, commercial)
+    folder = Path(weights) if weights is not None else fetch(name, models)
+    model = FAMILIES[name](folder, device, dtype, name)
+    revision = MODELS[name].revision if weights is None else fingerprint(folder)
+    signature = f"{name} {revision} {model.body.dtype} {model.prompt} {model.sizes[0]}"
+    level = model.levels[-1] if features == "auto" else features
+    if level == "none":
+        return VisionLanguageReranker(model, signature, with_text=with_text)
+    if level not in model.levels:
+        raise UsageError(f"{name} has no features at level {level!r}; it has {', '.join(model.levels)}")
+    kind = Prefix if level == "prefix" else Vision
+    kept = PageFeatures(kind, f"{signature} {level}", model.body.device, files, int8, cap)
+    return VisionLanguageReranker(model, signature, kept, level, with_text)

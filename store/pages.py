@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import fsspec.core
 
@@ -20,12 +21,23 @@ from pagelens.errors import DocumentError, UsageError
 from pagelens.records import Box, PageContent, PageText, Word
 
 SCHEMA = 1
+_KINDS = {".jpg": "image", ".words.json.gz": "words"}
+
+
+class StoredFile(NamedTuple):
+    """A file of a page."""
+
+    path: str
+    size: int
+    """Bytes."""
+    used: float
+    """When it was last written or said to be used; seconds since the epoch."""
 
 
 class PageFiles:
-    """`<root>/<2 hex>/<doc_id>/<number>.jpg` and `<number>.words.json.gz`.
+    """`<root>/<2 hex>/<doc_id>/<number>.jpg`, `<number>.words.json.gz`, and what others keep of a page.
 
-    A file is there whole or not at all.
+    A file is there whole or not at all. With its document all files of a page go.
 
     Args:
         root: A folder, or any URL that fsspec knows.
@@ -41,11 +53,10 @@ class PageFiles:
         Raises:
             OSError: the disk is full (`errno.ENOSPC`); what was there before still is.
         """
-        base = self._base(content.page.page_id)
-        self._fs.makedirs(base.rpartition("/")[0], exist_ok=True)
+        page_id = content.page.page_id
         return {
-            "image": self._put(f"{base}.jpg", content.jpeg),
-            "words": self._put(f"{base}.words.json.gz", packed(content.text)),
+            "image": self.put(page_id, ".jpg", content.jpeg),
+            "words": self.put(page_id, ".words.json.gz", packed(content.text)),
         }
 
     def image(self, page_id: str) -> bytes:
@@ -54,7 +65,7 @@ class PageFiles:
         Raises:
             DocumentError: it is not there, or cut short.
         """
-        data = self._get(page_id, ".jpg")
+        data = self.get(page_id, ".jpg")
         if not (data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")):  # start and end of a JPEG
             raise _lost(page_id, "its image is damaged")
         return data
@@ -65,7 +76,7 @@ class PageFiles:
         Raises:
             DocumentError: they are not there, or damaged.
         """
-        data = self._get(page_id, ".words.json.gz")
+        data = self.get(page_id, ".words.json.gz")
         try:
             record = json.loads(gzip.decompress(data))
             if record["schema"] != SCHEMA:
@@ -75,13 +86,63 @@ class PageFiles:
         except (OSError, EOFError, zlib.error, ValueError, KeyError, IndexError, TypeError) as error:
             raise _lost(page_id, f"its words are damaged ({type(error).__name__}: {error})") from error
 
+    def put(self, page_id: str, suffix: str, data: bytes) -> str:
+        """Store a file of a page; its SHA-256.
+
+        Raises:
+            OSError: the disk is full (`errno.ENOSPC`); what was there before still is.
+        """
+        path = self._base(page_id) + suffix
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if self._local:
+            _write(Path(path), data)
+        else:
+            self._fs.pipe_file(path, data)  # object storage shows an object when it is whole
+        return hashlib.sha256(data).hexdigest()
+
+    def get(self, page_id: str, suffix: str) -> bytes:
+        """The bytes of a file of a page.
+
+        Raises:
+            DocumentError: it is not there.
+        """
+        try:
+            data: bytes = self._fs.cat_file(self._base(page_id) + suffix)
+        except FileNotFoundError as error:
+            raise _lost(page_id, f"its {_KINDS.get(suffix, suffix)} file is gone") from error
+        return data
+
+    def has(self, page_id: str, suffix: str) -> bool:
+        """Whether a file of a page is there."""
+        return bool(self._fs.exists(self._base(page_id) + suffix))
+
+    def touch(self, page_id: str, suffix: str) -> None:
+        """Say that a file was used now; object storage knows only when it was written."""
+        if self._local:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self._base(page_id) + suffix)
+
+    def stored(self, suffix: str) -> Iterator[StoredFile]:
+        """All files of pages that end so."""
+        if not self._fs.exists(self._root):
+            return
+        for path, info in self._fs.find(self._root, detail=True).items():
+            if path.endswith(suffix):
+                used = info.get("mtime", info.get("LastModified", 0.0))
+                yield StoredFile(path, info["size"], used if isinstance(used, float) else used.timestamp())
+
+    def unlink(self, path: str) -> None:
+        """Remove one of `stored`."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(path)
+
     def words_file(self, page_id: str) -> bytes:
         """The bytes that `text` reads.
 
         Raises:
             DocumentError: they are not there.
         """
-        return self._get(page_id, ".words.json.gz")
+        return self.get(page_id, ".words.json.gz")
 
     def documents(self) -> set[str]:
         """doc_ids that have files."""
@@ -98,10 +159,11 @@ class PageFiles:
 
     def size(self) -> Mapping[str, int]:
         """Bytes by what they are."""
-        sizes = {"images": 0, "words": 0}
-        if self._fs.exists(self._root):
-            for path, info in self._fs.find(self._root, detail=True).items():
-                sizes["images" if ".jpg" in path.rpartition("/")[2] else "words"] += info["size"]
+        sizes = {"images": 0, "words": 0, "features": 0}
+        for file in self.stored(""):
+            name = file.path.rpartition("/")[2]
+            kind = "images" if ".jpg" in name else "words" if ".words" in name else "features"
+            sizes[kind] += file.size
         return sizes
 
     def free(self) -> int | None:
@@ -117,20 +179,6 @@ class PageFiles:
             raise UsageError(f"{page_id!r} is no page id; one looks like 0123456789abcdef#0")
         doc_id, number = match.groups()
         return f"{self._root}/{doc_id[:2]}/{doc_id}/{number}"
-
-    def _put(self, path: str, data: bytes) -> str:
-        if self._local:
-            _write(Path(path), data)
-        else:
-            self._fs.pipe_file(path, data)  # object storage shows an object when it is whole
-        return hashlib.sha256(data).hexdigest()
-
-    def _get(self, page_id: str, suffix: str) -> bytes:
-        try:
-            data: bytes = self._fs.cat_file(self._base(page_id) + suffix)
-        except FileNotFoundError as error:
-            raise _lost(page_id, f"its {'image' if suffix == '.jpg' else 'words'} are gone") from error
-        return data
 
 
 def packed(text: PageText) -> bytes:

@@ -155,7 +155,7 @@ def test_signatures_tell_windows_and_revisions_apart(folder: Path, encoder: Text
 def test_weights_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    from pagelens.backbones import load_bert
+    from pagelens.backbones.bert import load_bert
 
     state = load_file(folder / "model.safetensors")
     removed = "encoder.layer.3.output.dense.weight"

@@ -97,8 +97,8 @@ def ranks(opinions: Mapping[str, Opinion]) -> dict[str, Stage]:
     ranked: dict[str, Stage] = {}
     rank, last = 0, math.nan
     for place, id in enumerate(sorted(opinions, key=lambda id: (-opinions[id].score, id)), start=1):
-        score, features, _ = opinions[id]
-        if score != last:
-            rank, last = place, score
-        ranked[id] = Stage(rank, score, features)
+        opinion = opinions[id]
+        if opinion.score != last:
+            rank, last = place, opinion.score
+        ranked[id] = Stage(rank, opinion.score, opinion.features)
     return ranked

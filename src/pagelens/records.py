@@ -203,6 +203,8 @@ class Candidate:
     """As `PageText.text`: the n-th of its parts between white space is the n-th word."""
     stages: Mapping[str, Stage] = field(hash=False)
     read_image: Callable[[], PIL.Image.Image] = field(repr=False, compare=False)
+    image_sha256: str = field(default="", kw_only=True)
+    """Of the page image's file, hex; empty where it is not known, and then nothing is kept of the page."""
 
     @cached_property
     def image(self) -> PIL.Image.Image:
@@ -217,6 +219,11 @@ class Opinion(NamedTuple):
     features: Mapping[str, Feature] = MappingProxyType({})
     passage: range | None = None
     """Positions in the page's words of what it read as the answer."""
+    level: str = ""
+    """Of the page features that were found stored: `"prefix"`, `"vision"`, `"none"`; `"smaller"`: none, and
+    the image made smaller for a budget. Empty from members that know no features."""
+    problem: str = ""
+    """Why the score is not a number."""
 
 
 class Evidence(NamedTuple):

@@ -1,7 +1,7 @@
-"""Model bodies and the loading of their weights, shared by encoders and rerankers.
+"""BERT written out, and the loading of its weights.
 
-Bodies are written out here only where the library's own costs more than it gives: `import
-transformers.models.bert` was measured at 3 s on top of torch, on every cold search.
+The library's own costs more than it gives: `import transformers.models.bert` was measured at 3 s on top of
+torch, on every cold search.
 """
 
 from __future__ import annotations

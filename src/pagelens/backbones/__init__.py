@@ -1,0 +1,1 @@
+"""Model bodies, image preparation and checkpoint loading that encoders and rerankers share."""

@@ -1,0 +1,209 @@
+"""Qwen2-VL and Qwen3-VL bodies: an image to vision features, a prompt to hidden states.
+
+Both read images of any size, a token for each square of 2 x 2 patches, and place tokens by three numbers:
+time, row and column (M-RoPE, arXiv 2409.12191 section 2.1). The classes are transformers' own; what is done
+here is what their callers would do, so that features of a page can be computed once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
+
+from pagelens.backbones.prompts import Prompt, PromptTokenizer, Vision, left_padded
+from pagelens.errors import DocumentError, Missing
+
+IMAGE = "<|image_pad|>"
+
+
+class Pixels(NamedTuple):
+    """An image as the vision tower takes it in."""
+
+    patches: Tensor
+    """float32, *shape:* (patches, 3 x 2 x patch x patch), in the order of the 2 x 2 squares."""
+    grid: Tensor
+    """int64, *shape:* (3,): 1, rows and columns of patches."""
+
+
+class Prefix(NamedTuple):
+    """What the language model keeps of the beginning of a prompt, so that it need not read that again."""
+
+    keys: Tensor
+    """*Shape:* (layers, key heads, tokens, head size), turned by their places."""
+    values: Tensor
+    """The same shape."""
+    next: Tensor
+    """int32, *shape:* (): the place of the token that comes after."""
+
+
+class QwenVL:
+    """A body with its tokenizer and its preparation of images.
+
+    Args:
+        model: `Qwen2VLModel` or `Qwen3VLModel`.
+        folder: Of its tokenizer and `preprocessor_config.json`.
+    """
+
+    def __init__(self, model: PreTrainedModel, folder: Path) -> None:
+        self._model: Any = model  # two classes without a common base that says more than torch's Module
+        self.tokenizer = PromptTokenizer(folder, IMAGE)
+        try:
+            self._images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise Missing(f"{folder} lacks a preprocessor_config.json that can be read ({error})") from error
+        self.device, self.dtype = model.device, model.dtype
+        self._deepstack = hasattr(model.config.vision_config, "deepstack_visual_indexes")
+        self.side = self._images.patch_size * self._images.merge_size
+        """Pixels of an image along one side of a token."""
+
+    def tokens(self, width: float, height: float, pixels: tuple[int, int]) -> int:
+        """How many tokens an image of that size in pixels is, at least and at most `pixels` of them."""
+        try:
+            rows, columns = smart_resize(round(height), round(width), self.side, *pixels)
+        except ValueError:  # longer than 200 times its width: it will be refused when it comes to that
+            return pixels[1] // self.side**2
+        return int(rows * columns // self.side**2)
+
+    def prepare(self, image: PIL.Image.Image, pixels: tuple[int, int]) -> Pixels:
+        """An image resized to at least and at most `pixels`, normalised and cut into patches; on the CPU.
+
+        Raises:
+            DocumentError: it is more than 200 times as long as wide.
+        """
+        low, high = pixels
+        try:
+            made = self._images(
+                images=[image.convert("RGB")],
+                size={"shortest_edge": low, "longest_edge": high},
+                return_tensors="np",
+            )
+        except ValueError as error:
+            raise DocumentError("rerank", f"the model takes no such image: {error}") from error
+        return Pixels(torch.from_numpy(made["pixel_values"]), torch.from_numpy(made["image_grid_thw"][0]))
+
+    @torch.inference_mode()
+    def look(self, images: Sequence[Pixels]) -> list[Vision]:
+        """The vision features of images, computed together."""
+        patches = torch.cat([each.patches for each in images]).to(self.device, self.dtype)
+        grids = torch.stack([each.grid for each in images])
+        seen = self._model.visual(patches, grid_thw=grids.to(self.device))
+        merge = self._images.merge_size
+        sizes = [int(rows * columns) // merge**2 for _, rows, columns in grids]
+        each = seen.pooler_output.split(sizes)
+        deep: list[Tensor | None] = [None] * len(images)
+        if self._deepstack:
+            deep = list(torch.stack(seen.deepstack_features).split(sizes, dim=1))
+        return [
+            Vision(tokens, (grid[1:] // merge).to(torch.int32), layers)
+            for tokens, grid, layers in zip(each, grids, deep, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[Prompt], after: Sequence[Prefix] | None = None) -> tuple[Tensor, Tensor]:
+        """Hidden states after the last norm, and the mask: 1 for tokens, 0 for padding on the left.
+
+        Args:
+            prompts: Read together.
+            after: What was kept of the beginning of each.
+
+        Returns:
+            *Shapes:* (prompts, tokens, hidden), (prompts, tokens).
+        """
+        states, mask, _ = self._run(prompts, after, _stacked(after, self.device) if after else None)
+        return states, mask
+
+    @torch.inference_mode()
+    def keep(self, prompts: Sequence[Prompt]) -> list[Prefix]:
+        """What need not be read again of prompts that others will begin with."""
+        cache = DynamicCache()
+        _, mask, nexts = self._run(prompts, None, cache)
+        layers: list[Any] = list(cache.layers)
+        keys, values = (torch.stack([getattr(each, name) for each in layers]) for name in ("keys", "values"))
+        longest = mask.shape[1]
+        return [
+            Prefix(
+                keys[:, row, :, longest - len(prompt) :].contiguous(),
+                values[:, row, :, longest - len(prompt) :].contiguous(),
+                torch.tensor(nexts[row], dtype=torch.int32),
+            )
+            for row, prompt in enumerate(prompts)
+        ]
+
+    def _run(
+        self, prompts: Sequence[Prompt], after: Sequence[Prefix] | None, cache: DynamicCache | None
+    ) -> tuple[Tensor, Tensor, list[int]]:
+        ids, mask = left_padded([prompt.ids for prompt in prompts], self.device)
+        places = torch.zeros(3, *ids.shape, dtype=torch.long)
+        nexts = []
+        for row, prompt in enumerate(prompts):
+            own, following = positions(prompt, int(after[row].next) if after else 0)
+            places[:, row, ids.shape[1] - len(prompt) :] = own
+            nexts.append(following)
+        embedded = self._model.get_input_embeddings()(ids)
+        visions = [vision for prompt in prompts for vision in prompt.visions]
+        options: dict[str, Any] = {}
+        if visions:
+            at = ids == self.tokenizer.image
+            embedded[at] = torch.cat([vision.tokens for vision in visions]).to(embedded)
+            if self._deepstack:
+                layers = torch.cat([v.deepstack for v in visions if v.deepstack is not None], dim=1)
+                options = {"visual_pos_masks": at, "deepstack_visual_embeds": list(layers.to(embedded))}
+        seen = mask
+        if after:
+            seen = torch.cat(
+                [left_padded([[1] * p.keys.shape[2] for p in after], self.device)[1], mask], dim=1
+            )
+        # by position: the fourth argument was renamed from `past_key_values` to `cache`
+        out = self._model.language_model(
+            None, seen, places.to(self.device), cache, embedded, use_cache=cache is not None, **options
+        )
+        return out.last_hidden_state, mask, nexts
+
+
+def positions(prompt: Prompt, start: int = 0) -> tuple[Tensor, int]:
+    """Places of a prompt's tokens by time, row and column, and the place that comes after.
+
+    Text counts up in all three; an image's tokens share one time, and rows and columns count from there; what
+    follows goes on after the larger of the two.
+
+    Returns:
+        int64, *shape:* (3, tokens).
+    """
+    pieces: list[Tensor] = []
+    done = 0
+    for begin, vision in zip([*prompt.places, len(prompt)], [*prompt.visions, None], strict=True):
+        pieces.append(torch.arange(start, start + begin - done).expand(3, -1))
+        start += begin - done
+        if vision is not None:
+            rows, columns = vision.grid.tolist()
+            grid = np.indices((1, rows, columns)).reshape(3, -1)
+            pieces.append(start + torch.from_numpy(grid))
+            start += max(rows, columns)
+            done = begin + rows * columns
+    return torch.cat(pieces, dim=1), start
+
+
+def _stacked(prefixes: Sequence[Prefix], device: torch.device) -> DynamicCache:
+    """Prefixes of unequal length side by side, ending in the same column."""
+    layers, heads, _, size = prefixes[0].keys.shape
+    longest = max(prefix.keys.shape[2] for prefix in prefixes)
+    shape = (layers, len(prefixes), heads, longest, size)
+    cache = DynamicCache()
+    both = []
+    for name in ("keys", "values"):
+        each: list[Tensor] = [getattr(prefix, name) for prefix in prefixes]
+        whole = torch.zeros(shape, dtype=each[0].dtype, device=device)
+        for row, own in enumerate(each):
+            whole[:, row, :, longest - own.shape[2] :] = own.to(device, non_blocking=True)
+        both.append(whole)
+    for layer, (keys, values) in enumerate(zip(*both, strict=True)):
+        cache.update(keys, values, layer)
+    return cache
