@@ -103,7 +103,7 @@ def hit(name: str, text: str, broken: bool = False) -> Hit:
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_nothing_from_a_document_is_markup(hostile: str) -> None:
     found = (hit(f"{hostile}.pdf", f"{hostile} word"), hit(f"{hostile}.pdf", hostile, broken=True))
-    hits = Hits(f"what is {hostile}?", hostile, found, {hostile: 1.0}, (f"note {hostile}",))
+    hits = Hits(f"what is {hostile}?", hostile, found, {hostile: 1.0}, notes=(f"note {hostile}",))
     for source in (hits._repr_html_(), hits.to_html(), page_html([(hostile, hits), ("other", hits)])):
         reader = read_safely(source)
         seen = "".join(reader.text)

@@ -64,6 +64,7 @@ def office(seed: int = 3) -> tuple[ExactStore, dict[str, Point]]:
             rows = np.array([[draw.gauss(0, 1) for _ in range(SIZE)] for _ in range(1 + page)], np.float32)
             payload = {
                 "kind": "page",
+                "digests": {"image": "0" * 64},
                 "doc_id": doc_id,
                 "number": page,
                 "width": 595.0,

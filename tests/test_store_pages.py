@@ -86,13 +86,13 @@ def test_a_document_is_deleted_with_all_its_files(root: str) -> None:
 
 def test_sizes_add_up(root: str) -> None:
     files = PageFiles(root)
-    assert files.size() == {"images": 0, "words": 0}
+    assert files.size() == {"images": 0, "words": 0, "features": 0}
     pages = [content(number, size=80) for number in range(3)]
     for page in pages:
         files.write(page)
     images = sum(len(page.jpeg) for page in pages)
     words = sum(len(files.words_file(page.page.page_id)) for page in pages)
-    assert files.size() == {"images": images, "words": words}
+    assert files.size() == {"images": images, "words": words, "features": 0}
 
 
 def test_room_is_known_for_folders_alone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, overload
 
-from pagelens.records import Evidence, Page, Stage, Word
+from pagelens.records import Evidence, Page, Reranked, Stage, Word
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -110,6 +110,8 @@ class Hits(Sequence[Hit]):
     hits: tuple[Hit, ...]
     timings: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Milliseconds of each stage, in the order they ran."""
+    reranked: Mapping[str, Reranked] = field(default_factory=dict, hash=False)
+    """Of stages that looked at pages: with what, and how many pages at which level of stored features."""
     notes: tuple[str, ...] = ()
     """What one should know to read the result, such as that no page has any word of the question."""
 
@@ -127,11 +129,13 @@ class Hits(Sequence[Hit]):
 
     def as_dict(self) -> dict[str, Any]:
         """What `pagelens search --json` prints."""
+        reranked = {stage: each._asdict() for stage, each in self.reranked.items()}
         return {
             "schema": SCHEMA,
             "query": self.query,
             "profile": self.profile,
             "timings_ms": dict(self.timings),
+            **({"reranked": reranked} if reranked else {}),
             "hits": [hit.as_dict() for hit in self.hits],
         }
 

@@ -238,7 +238,7 @@ class Library:
         notes = list(found.notes)
         if hits and not any(hit.evidence for hit in hits):
             notes.append("no page found holds a word of the question: read with care")
-        return Hits(query, self._profile_name, tuple(hits), found.timings, tuple(notes))
+        return Hits(query, self._profile_name, tuple(hits), found.timings, found.reranked, tuple(notes))
 
     def rank(
         self,

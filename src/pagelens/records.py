@@ -226,6 +226,15 @@ class Opinion(NamedTuple):
     """Why the score is not a number."""
 
 
+class Reranked(NamedTuple):
+    """What a reranker that keeps features of pages did in one search."""
+
+    signature: str
+    """All that shaped its scores: model, revision, type, prompt, size of images. Scores shift with each."""
+    pages: Mapping[str, int]
+    """How many it scored by `Opinion.level`; under `"left out"` those that did not fit the budget."""
+
+
 class Evidence(NamedTuple):
     """A passage of a page that answers for the hit."""
 

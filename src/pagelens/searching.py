@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
@@ -16,7 +17,7 @@ import numpy as np
 from pagelens.errors import UsageError
 from pagelens.filters import PathsOf, where
 from pagelens.ranking import Ranked, first_order, reorder
-from pagelens.records import Candidate, Feature, Opinion, Query, SparseVector
+from pagelens.records import Candidate, Feature, Opinion, Query, Reranked, SparseVector
 from pagelens.rules import Rule
 from pagelens.scores import standardised
 from pagelens.store.plan import ListQuery, Point, Store, Vector, Where
@@ -68,6 +69,24 @@ class ExplainingReranker(Protocol):
 
     def opinions(self, query: Query | str, candidates: Sequence[Candidate]) -> list[Opinion]:
         """One opinion a candidate, in their order."""
+
+
+@runtime_checkable
+class BudgetedReranker(Protocol):
+    """A reranker that knows what a page costs it on this machine."""
+
+    signature: str
+
+    def calibrate(self) -> None:
+        """Measure that, once; takes seconds."""
+
+    def opinions(self, query: Query | str, candidates: Sequence[Candidate]) -> list[Opinion]:
+        """One opinion a candidate, in their order."""
+
+    def within(
+        self, query: Query | str, candidates: Sequence[Candidate], milliseconds: float
+    ) -> list[Opinion | None]:
+        """As `opinions`, in so many milliseconds; None for a page that did not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +145,25 @@ class Found:
     weights: Mapping[int, float] = field(default_factory=dict)
     """What each term of the question is worth: its idf; terms that no page holds are absent."""
     notes: list[str] = field(default_factory=list)
+    reranked: dict[str, Reranked] = field(default_factory=dict)
+    """By stage, of rerankers that keep features of pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When reranking stops, or does not begin."""
+
+    budget_ms: float | None = None
+    """Milliseconds for the whole search. A reranker that knows its costs begins no page that does not fit."""
+    skip_margin: float | None = None
+    """By how many standard deviations, among the pages it would see, the best must lead for a reranker to be
+    left out."""
+
+    def left(self, started: float) -> float | None:
+        """Milliseconds that remain of the budget; None without one."""
+        if self.budget_ms is None:
+            return None
+        return self.budget_ms - (time.perf_counter() - started) * 1000
 
 
 class Searcher:
@@ -159,6 +197,7 @@ class Searcher:
         stage: str = "fused",
         steps: Sequence[Step] = (),
         rules: Sequence[Rule] = (),
+        limits: Limits = Limits(),
     ) -> Found:
         """The best `k` pages.
 
@@ -168,6 +207,7 @@ class Searcher:
             stage: Order the first stage by this, asking only what it needs.
             steps: Rerankers, in their order.
             rules: What comes after them, in their order.
+            limits: Of time, and of doubt.
 
         Raises:
             UsageError: an empty question, an unknown filter or stage.
@@ -176,7 +216,8 @@ class Searcher:
             raise UsageError("the question is empty; say what the page should be about")
         if stage not in STAGES or (stage == "text" and self._text is None):
             raise UsageError(f"there is no stage {stage!r} here; choose one of {', '.join(STAGES)}")
-        clock, notes = _Clock(), []
+        started, clock, found = time.perf_counter(), _Clock(), Found([])
+        notes = found.notes
         among = where(query.filter, self._store, self._paths_of, self._joined)
         vectors: dict[str, Vector] = {}
         terms = self._sparse.encode_query(query.text)
@@ -194,19 +235,23 @@ class Searcher:
         clock.lap("candidates")
         if stage in ("document", "fused") and terms is not None:
             self._complete(lists, vectors, terms)
-        weights = self.idf(frozenset(terms.indices.tolist())) if terms else {}
+        found.weights = self.idf(frozenset(terms.indices.tolist())) if terms else {}
         clock.lap("scores")
         order = first_order(lists, stage)
         clock.lap("fusion")
         for step in steps:
             name = "rerank" if len(steps) == 1 else f"rerank:{step.reranker.name}"
-            order = self._rerank(query, order, step, name, notes)
+            if _sure(order, step, limits.skip_margin):
+                notes.append(f"{step.reranker.name} was left out: the best page leads by the margin set")
+                continue
+            order = self._rerank(query, order, step, name, limits.left(started), found)
             clock.lap(name)
         for rule in rules:
             order = rule(order, self._store)
         if rules:
             clock.lap("rules")
-        return Found(order[:k], clock.laps, weights, notes)
+        found.order, found.timings = order[:k], clock.laps
+        return found
 
     def idf(self, terms: frozenset[int]) -> dict[int, float]:
         """The collection's inverse document frequency of each term; terms that no page holds are absent.
@@ -245,6 +290,7 @@ class Searcher:
             point.payload["text"],
             ranked.stages,
             lambda: self._read_image(page.page_id),
+            image_sha256=point.payload["digests"]["image"],
         )
 
     def _lists(
@@ -276,33 +322,61 @@ class Searcher:
         lists["document"] = {id: by_document[doc] for id, doc in owner.items() if doc in by_document}
 
     def _rerank(
-        self, query: Query, order: list[Ranked], step: Step, stage: str, notes: list[str]
+        self, query: Query, order: list[Ranked], step: Step, stage: str, left: float | None, found: Found
     ) -> list[Ranked]:
-        """The order after one reranker; a page it has no number for stays below, and is named in `notes`.
+        """The order after one reranker; a page it has no number for stays below, and is named in the notes.
 
         It is shown pages that the stage before it saw, so that no two stages' scores are weighed together.
         """
         top = [page for page in order[: step.depth] if page.stage == order[0].stage]
-        found = [(page, each) for page, each in zip(top, self.candidates(top), strict=True) if each]
-        candidates = [each for _, each in found]
+        there = [(page, each) for page, each in zip(top, self.candidates(top), strict=True) if each]
+        candidates = [each for _, each in there]
         if not candidates:
             return order
-        if isinstance(step.reranker, ExplainingReranker):
-            opinions = step.reranker.opinions(query, candidates)
+        reranker = step.reranker
+        opinions: Sequence[Opinion | None]
+        if isinstance(reranker, BudgetedReranker):
+            if left is None:
+                opinions = reranker.opinions(query, candidates)
+            else:
+                opinions = reranker.within(query, candidates, left)
+            levels = Counter("left out" if each is None else each.level for each in opinions)
+            found.reranked[stage] = Reranked(reranker.signature, dict(levels))
+        elif isinstance(reranker, ExplainingReranker):
+            opinions = reranker.opinions(query, candidates)
         else:
-            opinions = [Opinion(score) for score in step.reranker.score(query, candidates)]
+            opinions = [Opinion(score) for score in reranker.score(query, candidates)]
         sound = []
-        for (page, candidate), opinion in zip(found, opinions, strict=True):
+        for (page, candidate), opinion in zip(there, opinions, strict=True):
+            if opinion is None:
+                continue
             if math.isfinite(opinion.score):
                 sound.append((page, opinion))
             else:
-                notes.append(
-                    f"the reranker {step.reranker.name} gave no number for {candidate.path}, page "
-                    f"{candidate.page.number + 1}: it stands below what was reranked"
+                reason = f" ({opinion.problem})" if opinion.problem else ""
+                found.notes.append(
+                    f"the reranker {reranker.name} gave no number for {candidate.path}, page "
+                    f"{candidate.page.number + 1}{reason}: it stands below what was reranked"
                 )
+        if (late := sum(opinion is None for opinion in opinions)) == len(opinions):
+            found.notes.append(f"no page fitted the budget of {reranker.name}: the order is that before it")
+        elif late:
+            found.notes.append(
+                f"{late} of {len(opinions)} pages did not fit the budget of {reranker.name} and stand below, "
+                "in the order they had"
+            )
         if "stages" not in step.reranker.needs:
             sound = _blended(sound, step)
         return reorder(order, stage, {page.id: opinion for page, opinion in sound})
+
+
+def _sure(order: Sequence[Ranked], step: Step, margin: float | None) -> bool:
+    """Whether the best page leads the second so far that the step may be left out."""
+    top = [page.score for page in order[: step.depth] if page.stage == order[0].stage]
+    if margin is None or len(top) < 2:
+        return False
+    best, second, *_ = standardised(top)
+    return best - second >= margin
 
 
 def _blended(seen: list[tuple[Ranked, Opinion]], step: Step) -> list[tuple[Ranked, Opinion]]:
