@@ -1,8 +1,10 @@
 """What an ingest costs beyond reading its pages: `python benchmarks/ingest.py --data DIR`.
 
-Three measurements over `mmdocir-dev`. Scanned pages: the whole ingest against the reading function alone, run
-on the same rasters in memory by as many processes. Text-layer pages: pages a second and core without dense
-text. All pages: memory (sum of PSS of all processes) at page 100 and page 900, bytes a page, a second ingest.
+Three measurements over `mmdocir-dev`. All pages: memory (sum of PSS of all processes) around page 100 and
+page 900, bytes a page, a second ingest. Scanned pages: the whole ingest against the reading function alone,
+in as many processes, without the time that drawing takes it; half of the pages are read before the ingest and
+half after, so that a machine with other work to do is as busy with both. Text-layer pages: pages a second and
+core without dense text.
 """
 
 from __future__ import annotations
@@ -12,29 +14,43 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
-import PIL.Image
 import pypdfium2
-from collection import OUT, data_argument, opened
+from collection import OUT, data_argument
 from processes import MemoryWatch
 
 from pagelens import Library, Progress
 from pagelens.encoders.sparse import Bm25Encoder
 from pagelens.encoders.text import TextEncoder
-from pagelens.ingest.documents import OpenDocument, open_document
+from pagelens.ingest import reading
+from pagelens.ingest.documents import open_document
+from pagelens.ingest.pdf import PdfFile
 from pagelens.ingest.reading import ReadSettings, read_page
 from pagelens.store.client import EdgeStore
 from pagelens.store.pages import PageFiles
 
-STEPS: dict[str, tuple[type, str]] = {
+BESIDE: dict[str, tuple[object, str]] = {
     "text vectors": (TextEncoder, "encode_pages"),
     "bm25": (Bm25Encoder, "encode_pages"),
     "page files": (PageFiles, "write"),
     "points": (EdgeStore, "upsert"),
 }
+"""What the ingest does itself while its readers read."""
+INSIDE: dict[str, tuple[object, str]] = {
+    "drawing": (PdfFile, "render"),
+    "layer": (PdfFile, "words"),
+    "orientation, skew, OCR": (reading, "_read_scan"),
+    "JPEG": (reading, "_jpeg"),
+}
+"""What the reading function does."""
+AROUND = 50
+"""Pages before and after the one at which memory is looked at; the median of these is told."""
 
 
 def main() -> None:
@@ -42,56 +58,64 @@ def main() -> None:
     parser = data_argument(__doc__)
     parser.add_argument("--scanned", type=int, default=292, help="scanned pages at most")
     arguments = parser.parse_args()
-    readers = os.cpu_count() or 1
+    cores = os.cpu_count() or 1
+    files = arguments.data / "mmdocir-dev" / "pdf"
     work = OUT / "ingest"
     shutil.rmtree(work, ignore_errors=True)
-    scanned, layered = _parts(arguments.data, work, arguments.scanned)
 
-    with multiprocessing.get_context("spawn").Pool(readers) as pool:
-        reading = sum(pool.imap_unordered(_read, _pages(scanned))) / readers
-    spent, seconds, pages, _ = _ingest(work / "scanned.pagelens", scanned, "light")
-    ratio = seconds / reading
+    run = _ingest(work / "all.pagelens", [files], "light")
+    early, late, peak = (each / 2**30 for each in (run.memory_at(100), run.memory_at(900), run.peak))
     print(
-        f"{pages} scanned pages: {seconds:.1f} s, reading alone {reading:.1f} s, "
-        f"ratio {ratio:.2f} (goal 1.10)"
+        f"{run.pages} pages: {run.wall:.0f} s; memory {early:.2f} GiB around page 100, {late:.2f} around "
+        f"page 900, at most {peak:.2f} (goal 1.5, flat)",
+        flush=True,
     )
-    for name, each in spent.items():
-        print(f"  {name:14}{each / seconds:6.1%} of the time, beside the readers")
-
-    _, seconds, pages, _ = _ingest(work / "layered.pagelens", layered, "words")
-    rate = pages / seconds / readers
-    print(f"{pages} pages with a text layer, without dense text: {rate:.1f} pages/s and core (goal 20)")
-
-    library = work / "all.pagelens"
-    _, _, pages, marks = _ingest(library, [arguments.data / "mmdocir-dev" / "pdf"], "light")
-    early, late, peak = (marks[key] / 2**30 for key in ("100", "900", "peak"))
-    print(f"memory: {early:.2f} GiB at page 100, {late:.2f} at page 900, peak {peak:.2f} (goal 1.5, flat)")
-    with Library(library) as again:
-        repeat = again.ingest(arguments.data / "mmdocir-dev" / "pdf").seconds
-        sizes = again.status()["bytes"]
-    print(f"a second ingest: {repeat:.2f} s")
+    with Library(work / "all.pagelens") as library:
+        again = library.ingest(files)
+        assert not again.pages, "a second ingest read pages"
+        sizes = {name: size / run.pages / 1000 for name, size in library.status()["bytes"].items()}
+        scanned, layered = _parts(library, work, arguments.scanned)
+    print(f"a second ingest: {again.seconds:.2f} s for {again.unchanged} files")
     for name, size in sizes.items():
-        print(f"  {name:8}{size / pages / 1000:8.1f} KB a page")
-    whole = sum(sizes.values()) / pages / 1000
-    print(f"  {'all':8}{whole:8.1f} KB a page (goal 400)")
+        print(f"  {name:24}{size:8.1f} KB a page")
+    print(f"  {'all':24}{sum(sizes.values()):8.1f} KB a page (goal 400)", flush=True)
+
+    pages = [(path, number) for path in scanned for number in range(len(pypdfium2.PdfDocument(path)))]
+    first = _reading(pages[::2], cores)
+    run = _ingest(work / "scanned.pagelens", scanned, "light")
+    second = _reading(pages[1::2], cores)
+    alone = Costs(first.wall + second.wall, first.cpu + second.cpu)
+    wall, cpu = run.wall / alone.wall, run.cpu / alone.cpu
+    print(
+        f"{run.pages} scanned pages: {run.wall:.0f} s, reading alone {alone.wall:.0f} s, ratio {wall:.2f} "
+        f"(goal 1.10); of processor time {run.cpu:.0f} s, {alone.cpu:.0f} s, ratio {cpu:.2f}"
+    )
+    inside = {name: first.spent[name] + second.spent[name] for name in INSIDE}
+    for name, seconds in [*inside.items(), *((f"{name}, beside", s) for name, s in run.spent.items())]:
+        print(f"  {name:24}{seconds / run.pages * 1000:8.0f} ms a page")
+    ratios = {"wall": wall, "processor": cpu}
+
+    run = _ingest(work / "layered.pagelens", layered, "words")
+    rate = run.pages / run.wall / cores
+    print(f"{run.pages} pages with a text layer, without dense text: {rate:.1f} pages/s and core (goal 20)")
+    for name, seconds in run.spent.items():
+        print(f"  {name + ', beside':24}{seconds / run.pages * 1000:8.1f} ms a page")
     report = {
-        "schema": 1,
-        "scanned_over_reading": ratio,
+        "schema": 2,
+        "scanned_over_reading": ratios,
         "layered_pages_per_second_and_core": rate,
         "memory_gib": {"page 100": early, "page 900": late, "peak": peak},
-        "kilobytes_per_page": {name: size / pages / 1000 for name, size in sizes.items()},
-        "second_ingest_seconds": repeat,
+        "kilobytes_per_page": sizes,
+        "second_ingest_seconds": again.seconds,
     }
     (OUT / "ingest.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _parts(data: Path, work: Path, limit: int) -> tuple[list[Path], list[Path]]:
+def _parts(library: Library, work: Path, limit: int) -> tuple[list[Path], list[Path]]:
     """PDFs of the pages that were read by OCR, and of the others; a file a file they come from."""
-    with opened(data, "mmdocir-dev") as collection:
-        records = list(collection.library.pages())
     chosen: dict[bool, dict[str, list[int]]] = {True: {}, False: {}}
     taken = 0
-    for record in records:
+    for record in library.pages():
         is_scan = record["text_source"] != "layer"
         if is_scan and taken == limit:
             continue
@@ -109,75 +133,98 @@ def _parts(data: Path, work: Path, limit: int) -> tuple[list[Path], list[Path]]:
     return parts[True], parts[False]
 
 
-def _pages(files: list[Path]) -> list[tuple[Path, int]]:
-    return [(path, number) for path in files for number in range(len(pypdfium2.PdfDocument(path)))]
+@dataclass
+class Costs:
+    """Seconds."""
+
+    wall: float
+    cpu: float
+    """Of every process."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """By step."""
 
 
-class _InMemory:
-    """A page's rasters, drawn before the clock starts."""
-
-    def __init__(self, source: OpenDocument, number: int, settings: ReadSettings) -> None:
-        self._source, self._rasters = source, {}
-        self.document = source.document
-        read_page_draws: Callable[..., PIL.Image.Image] = source.render
-        share, own = source.scan(number)
-        low, high = settings.ocr_dpi
-        for dpi in (settings.dpi, min(max(own, low), high) if share > 0 else high):
-            self._rasters[dpi] = read_page_draws(number, dpi, settings.raster)
-
-    def render(self, number: int, dpi: float, *_: Any) -> PIL.Image.Image:
-        return self._rasters[dpi]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
+def _reading(pages: list[tuple[Path, int]], processes: int) -> Costs:
+    """The reading function alone, on these pages, without drawing them."""
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        each = list(pool.imap_unordered(_read, pages))
+    spent = {name: sum(costs.spent[name] for costs in each) for name in INSIDE}
+    return Costs(sum(costs.wall for costs in each) / processes, sum(costs.cpu for costs in each), spent)
 
 
-def _read(page: tuple[Path, int]) -> float:
-    """Seconds of the reading function on one page."""
+def _read(page: tuple[Path, int]) -> Costs:
     path, number = page
-    settings = ReadSettings()
     document = open_document(path)
-    held = _InMemory(document, number, settings)
-    started = time.perf_counter()
-    read_page(held, number, settings)
-    return time.perf_counter() - started
+    with _timed({**INSIDE}) as spent:
+        started, used = time.perf_counter(), _cpu()
+        read_page(document, number, ReadSettings())
+        seconds, used = time.perf_counter() - started, _cpu() - used
+    document.close()
+    drawing = spent["drawing"]  # one thread's work: its seconds are its processor's
+    return Costs(seconds - drawing, used - drawing, spent)
 
 
-def _ingest(
-    folder: Path, paths: list[Path], profile: str
-) -> tuple[dict[str, float], float, int, dict[str, int]]:
-    """Seconds of each step, seconds in all, pages, memory by page."""
-    spent = dict.fromkeys(STEPS, 0.0)
-    before = {name: getattr(owner, method) for name, (owner, method) in STEPS.items()}
-    for name, (owner, method) in STEPS.items():
-        setattr(owner, method, _timed(before[name], spent, name))
+class Run(NamedTuple):
+    """What an ingest cost."""
+
+    pages: int
+    wall: float
+    cpu: float
+    spent: dict[str, float]
+    memory: list[tuple[int, int]]
+    """Pages done and bytes, page by page."""
+    peak: int
+
+    def memory_at(self, page: int) -> float:
+        """Bytes around that page."""
+        return median([size for done, size in self.memory if abs(done - page) <= AROUND] or [0])
+
+
+def _ingest(folder: Path, paths: list[Path], profile: str) -> Run:
     watch = MemoryWatch()
     watch.start()
-    marks: dict[str, int] = {}
+    memory: list[tuple[int, int]] = []
 
     def look(now: Progress) -> None:
-        if now.done in (100, 900):
-            marks[str(now.done)] = watch.now
+        memory.append((now.done, watch.now))
 
+    used = _cpu()
     try:
-        with Library(folder, profile) as library:
+        with _timed(BESIDE) as spent, Library(folder, profile) as library:
             report = library.ingest(*paths, progress=look)
     finally:
         watch.stop()
-        for name, (owner, method) in STEPS.items():
-            setattr(owner, method, before[name])
-    return spent, report.seconds, report.pages, {"100": 0, "900": 0, **marks, "peak": watch.peak}
+    return Run(report.pages, report.seconds, _cpu() - used, spent, memory, watch.peak)
 
 
-def _timed(function: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
-    def measured(*arguments: Any, **options: Any) -> Any:
+def _cpu() -> float:
+    """Seconds of processor that this process and its ended children have had."""
+    return sum(os.times()[:4])
+
+
+@contextmanager
+def _timed(steps: dict[str, tuple[Any, str]]) -> Iterator[dict[str, float]]:
+    """Seconds spent in each step meanwhile."""
+    spent = dict.fromkeys(steps, 0.0)
+    before = {name: getattr(owner, function) for name, (owner, function) in steps.items()}
+    for name, (owner, function) in steps.items():
+        setattr(owner, function, _clocked(before[name], spent, name))
+    try:
+        yield spent
+    finally:
+        for name, (owner, function) in steps.items():
+            setattr(owner, function, before[name])
+
+
+def _clocked(function: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
+    def clocked(*arguments: Any, **options: Any) -> Any:
         started = time.perf_counter()
         try:
             return function(*arguments, **options)
         finally:
             spent[name] += time.perf_counter() - started
 
-    return measured
+    return clocked
 
 
 if __name__ == "__main__":

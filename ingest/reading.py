@@ -17,7 +17,7 @@ from pagelens.ingest import ocr
 from pagelens.ingest.documents import OpenDocument
 from pagelens.ingest.raster import Engine, fitting_dpi
 from pagelens.ingest.repair import find_lines
-from pagelens.ingest.text import ON_INK, SCAN_SHARE, distrust, on_page, share_on_ink
+from pagelens.ingest.text import ON_INK, RULES, SCAN_SHARE, distrust, on_page, share_on_ink
 from pagelens.records import Box, Page, PageContent, PageText, Word
 
 LEAST_SKEW = 1.0
@@ -50,9 +50,13 @@ class ReadSettings:
         return f"{engine} {self.dpi} DPI JPEG {self.jpeg_quality}"
 
     def words_signature(self, source: str) -> str:
-        """What words from this source, `"layer"` or an OCR engine, are read with."""
+        """What words from this source, `"layer"` or an OCR engine, are read with.
+
+        The rules that choose between the two are the layer's alone: words that OCR read stay right when the
+        rules change, and cost a second a page to read again.
+        """
         if source == "layer":
-            return "layer"
+            return f"layer, rules {RULES}"
         low, high = self.ocr_dpi
         return f"{ocr.version(source)} {'+'.join(self.languages)} {low}-{high} DPI"
 

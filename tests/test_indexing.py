@@ -11,14 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import PIL.Image
+import PIL.ImageDraw
 import pytest
 from made import write_pdf
 
 from pagelens import Library, Report, UsageError
-from pagelens.ingest import pool
+from pagelens.ingest import pool, reading
 from pagelens.records import SparseVector
 from pagelens.store.plan import Where
 
+TESSERACT = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 PAGES = [
     f"Page {n} of the harbour book\nThe {word} came in at dawn and left\nwith {n * 17} crates of salted fish"
     for n, word in enumerate(["schooner", "barge", "ferry", "tug", "cutter", "trawler"], start=1)
@@ -337,6 +340,22 @@ def test_what_was_made_otherwise_is_stale(
     assert library.status()["stale"] == {"image": 5}
     report = library.ingest(scans)
     assert counts(report) == (0, 2, 0, 0, 5)
+    assert library.status()["stale"] == {}
+
+
+@TESSERACT
+def test_a_layer_read_under_other_rules_is_judged_again(
+    library: Library, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = PIL.Image.new("RGB", (800, 400), "white")
+    PIL.ImageDraw.Draw(scan).text((60, 60), "Harbour dues", fill="black", font_size=60)
+    scan.save(scans / "scan.png", dpi=(200, 200))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(reading, "RULES", 1)
+        library.ingest(scans)
+    assert library.status()["stale"] == {"words": 5}
+    report = library.ingest(scans)
+    assert counts(report) == (0, 2, 1, 0, 5)  # what OCR read is left as it is
     assert library.status()["stale"] == {}
 
 

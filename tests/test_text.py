@@ -234,3 +234,11 @@ def test_a_real_scan_under_a_sheet_of_metadata_is_read() -> None:
     assert "Remittances" in content.text.text
     [path] = (DATA / "fara-dev").glob("20150331*.pdf")
     assert read(path).text.source == "layer"
+
+
+def test_rules_have_the_number_they_are_known_by() -> None:
+    """Red after a change: raise `RULES`, else libraries keep layers that are not believed any more."""
+    from pagelens.ingest import text
+
+    limits = ("BAD_SHARE", "PLAUSIBLE_SHARE", "SCAN_SHARE", "FEW_WORDS", "ON_INK", "FEW_BANDS")
+    assert (text.RULES, *(getattr(text, name) for name in limits)) == (2, 0.05, 0.5, 0.5, 15, 0.85, 2)
