@@ -30,5 +30,17 @@ def test_import_is_light() -> None:
     assert float(seconds) <= 0.3
 
 
+def test_a_search_imports_nothing_of_ingest(small_library: pagelens.Library) -> None:
+    folder = str(small_library.folder)
+    code = (
+        "import sys; from pagelens import Library\n"
+        f"with Library({folder!r}) as library: assert library.search('lease', stage='bm25')\n"
+        "print(*sys.modules)"
+    )
+    modules = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert "pagelens.searching" in modules
+    assert not {"pagelens.ingest", "pagelens.indexing", "PIL", "torch"} & set(modules)
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(pagelens, "Librarry")

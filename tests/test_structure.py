@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,12 @@ TOP = {"cli", "demo"}
 """What nobody imports: they stand on everything else."""
 
 
-def imports(source: str) -> Iterator[str]:
-    """Names right below `pagelens` that a module imports, wherever in it that stands."""
-    for node in ast.walk(ast.parse(source)):
+def imports(source: str, for_types: bool = True) -> Iterator[str]:
+    """Names right below `pagelens` that a module imports, wherever in it that stands.
+
+    `for_types`: also those that only a type checker imports.
+    """
+    for node in _nodes(ast.parse(source), for_types):
         match node:
             case ast.Import(names=names):
                 dotted = [each.name for each in names]
@@ -41,6 +45,15 @@ def imports(source: str) -> Iterator[str]:
             case _:
                 continue
         yield from (each.split(".")[1] for each in dotted if each.startswith("pagelens."))
+
+
+def _nodes(tree: ast.AST, for_types: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")) if not for_types:
+                continue
+        yield node
+        yield from _nodes(node, for_types)
 
 
 def wrong(owner: str, source: str) -> set[str]:
@@ -74,3 +87,13 @@ def test_a_wrong_import_is_seen(owner: str, line: str) -> None:
 def test_every_room_was_looked_at() -> None:
     """A checkout whose links were lost would pass for having nothing to look at."""
     assert all(list((SOURCE / room).glob("*.py")) for room in ROOMS)
+
+
+def test_no_two_of_them_need_each_other() -> None:
+    """A room counts as one; what is imported inside a function counts as well."""
+    needs: dict[str, set[str]] = {}
+    for path in MODULES:
+        owner = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        found = set(imports(path.read_text(encoding="utf-8"), for_types=False))
+        needs.setdefault(owner, set()).update(found - {owner})
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle

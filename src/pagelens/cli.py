@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pagelens.errors import ExitCode, PagelensError, UsageError
-from pagelens.hits import SCHEMA, counted, printable, quoted
+from pagelens.hits import SCHEMA
+from pagelens.wording import counted, printable, quoted
 
 if TYPE_CHECKING:
     from pagelens.estimating import Estimate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pagelens.records import Box, Evidence, PageText, Word
 from pagelens.words import terms
@@ -39,10 +39,11 @@ def evidence(
 def passages(
     text: PageText, weights: Mapping[int, float], languages: tuple[str, ...]
 ) -> tuple[Evidence, ...]:
-    """Up to three passages, none longer than three lines.
+    """Up to three passages of up to three lines; those that follow each other on the page are one.
 
     A passage is worth the sum of its distinct terms' weights, less a little for each line more than one; the
-    next is looked for in the lines left over.
+    next is looked for in the lines left over. One that says nothing but the question is a label or a heading:
+    it takes in the lines after it, because what is asked for stands there.
     """
     lines = text.lines
     matched = [[(word, terms(word.text, languages) & weights.keys()) for word in line] for line in lines]
@@ -60,16 +61,45 @@ def passages(
         distinct = frozenset[int]().union(*(held[i] for i in span))
         return sum(weights[term] for term in distinct) / total - PER_LINE * (len(span) - 1)
 
+    def is_label(span: range) -> bool:
+        return all(found or not terms(word.text, languages) for i in span for word, found in matched[i])
+
+    def follows(line: int) -> bool:
+        return line < len(lines) and _together(lines[line - 1 : line + 1])
+
     values = {span: worth(span) for span in spans}
-    chosen: list[Evidence] = []
-    while values and len(chosen) < PASSAGES:
+    chosen: list[range] = []
+    for _ in range(PASSAGES):
+        if not values:
+            break
         span = min(values, key=lambda span: (-round(values[span], 9), span.start, span.stop))
         if chosen and values[span] < WORTH_SHOWING:
             break
-        words = [word for i in span for word, found in matched[i] if found]
-        chosen.append(_evidence([lines[i] for i in span], words))
+        if is_label(span):
+            while len(span) < SPAN and follows(span.stop):
+                span = range(span.start, span.stop + 1)
+        chosen.append(span)
         values = {other: value for other, value in values.items() if not set(other) & set(span)}
-    return tuple(chosen)
+    return tuple(
+        _evidence([lines[i] for i in span], [word for i in span for word, found in matched[i] if found])
+        for span in _joined(chosen, follows)
+    )
+
+
+def _joined(spans: Sequence[range], follows: Callable[[int], bool]) -> list[range]:
+    """Spans that overlap or follow each other as one, where the first of them stood."""
+    joined: list[range] = []
+    for span in spans:
+        place = len(joined)
+        for i, other in reversed(list(enumerate(joined))):
+            border = max(span.start, other.start)
+            between = border - min(span.stop, other.stop)
+            if between < 0 or (between == 0 and follows(border)):
+                span = range(min(span.start, other.start), max(span.stop, other.stop))
+                place = i
+                del joined[i]
+        joined.insert(place, span)
+    return joined
 
 
 def _together(lines: list[list[Word]]) -> bool:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from pagelens.hits import counted, printable, quoted
 from pagelens.marks import closeup, mark, pixels
+from pagelens.wording import counted, printable, quoted
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,4 +1,7 @@
-"""`Library`: opens the rooms and hands their members to the two paths."""
+"""`Library`: opens the rooms and hands their members to the two paths.
+
+What only an ingest needs is imported where it is used: a search does not pay for it.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagelens.checking import Finding, check
 from pagelens.errors import Missing, UsageError
-from pagelens.estimating import Estimate, estimate
 from pagelens.evidence import evidence
 from pagelens.hits import Hit, Hits
-from pagelens.indexing import Failure, Ingest, PageEncoder, Progress, Report, remove_document
-from pagelens.ingest import ocr
-from pagelens.ingest.pool import ReaderPool
-from pagelens.ingest.reading import ReadSettings
-from pagelens.ingest.sources import find
-from pagelens.metadata import read_metadata
 from pagelens.profiles import PROFILES, Profile, choose
 from pagelens.ranking import falling
 from pagelens.records import Candidate, PageText, Query
@@ -37,8 +32,13 @@ from pagelens.store.points import FIELDS, FORMAT, SeenFile, files_of, point_id
 if TYPE_CHECKING:
     import PIL.Image
 
+    from pagelens.checking import Finding
     from pagelens.encoders.sparse import Bm25Encoder
     from pagelens.encoders.text import TextEncoder
+    from pagelens.estimating import Estimate
+    from pagelens.indexing import Failure, PageEncoder, Progress, Report
+    from pagelens.ingest.ocr import OcrEngine
+    from pagelens.ingest.reading import ReadSettings
 
 DEFAULT = "library.pagelens"
 _SETTINGS = point_id("library")
@@ -87,7 +87,7 @@ class Library:
         self,
         *paths: str | os.PathLike[str],
         languages: Sequence[str] | None = None,
-        ocr_engine: ocr.OcrEngine | None = None,
+        ocr_engine: OcrEngine | None = None,
         readers: int | None = None,
         password: str | None = None,
         item_per_folder: bool = False,
@@ -117,9 +117,14 @@ class Library:
             Missing: no OCR engine, a language of it, or the profile's model is not there.
             OSError: the disk cannot hold it; run it again after freeing space.
         """
+        from pagelens.indexing import Failure, Ingest
+        from pagelens.ingest.pool import ReaderPool
+
         plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say)
         fields = None
         if metadata is not None:
+            from pagelens.metadata import read_metadata
+
             fields, strangers = read_metadata(Path(metadata), plan.files)
             if strangers:
                 say(f"{len(strangers)} rows of {metadata} name no file given, such as {strangers[0]!r}")
@@ -154,7 +159,7 @@ class Library:
         self,
         *paths: str | os.PathLike[str],
         languages: Sequence[str] | None = None,
-        ocr_engine: ocr.OcrEngine | None = None,
+        ocr_engine: OcrEngine | None = None,
         readers: int | None = None,
         password: str | None = None,
         item_per_folder: bool = False,
@@ -171,12 +176,17 @@ class Library:
             item_per_folder: As `ingest`.
             say: As `ingest`.
         """
+        from pagelens.estimating import estimate
+        from pagelens.ingest.pool import ReaderPool
+
         plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say)
         with ReaderPool(plan.reading, readers or os.cpu_count() or 1) as pool:
             return estimate(plan.files, pool, plan.encoders)
 
     def check(self) -> Iterator[Finding]:
         """Hold points and page files against each other; see `checking.Finding`."""
+        from pagelens.checking import check
+
         return check(self._store, self._files)
 
     def remove(self, *wanted: str | os.PathLike[str]) -> list[str]:
@@ -185,6 +195,8 @@ class Library:
         Raises:
             UsageError: no document has one of these names; nothing is taken out then.
         """
+        from pagelens.indexing import remove_document
+
         documents = self._documents()
         gone: dict[str, None] = {}
         for each in wanted:
@@ -307,6 +319,8 @@ class Library:
 
     def failures(self) -> list[Failure]:
         """Files and pages that could not be read."""
+        from pagelens.indexing import Failure
+
         points = self._store.scroll(Where({"kind": "failure"}))
         found = [
             Failure(
@@ -340,6 +354,8 @@ class Library:
 
     def _stale(self) -> dict[str, int]:
         """Pages by artefact that the next ingest of their file makes anew: they were made otherwise."""
+        from pagelens.ingest.reading import ReadSettings
+
         current: dict[str, tuple[str, ...]] = {
             name: (made,) for name, made in self._settings["signatures"].items()
         }
@@ -528,12 +544,16 @@ class Library:
         self,
         paths: Sequence[str | os.PathLike[str]],
         languages: Sequence[str] | None,
-        ocr_engine: ocr.OcrEngine | None,
+        ocr_engine: OcrEngine | None,
         password: str | None,
         item_per_folder: bool,
         say: Callable[[str], None],
     ) -> _Plan:
         """What will be read, by whom, with which encoders."""
+        from pagelens.ingest import ocr
+        from pagelens.ingest.reading import ReadSettings
+        from pagelens.ingest.sources import find
+
         files, unnamed = {}, []
         for source in find([Path(path) for path in paths], item_per_folder):
             if not _is_text(source.path):
