@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pagelens.errors import UsageError
 
 if TYPE_CHECKING:
+    from pagelens.rerankers.cross_encoder import ImageCrossEncoder
     from pagelens.rerankers.features import Files
     from pagelens.rerankers.vision_language import VisionLanguageReranker
 
 Level: TypeAlias = Literal["auto", "none", "vision", "prefix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """How rerankers look at pages; see `load_reranker`."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    features: Level = "auto"
+    with_text: bool = False
+    int8: bool = False
+    commercial: bool = False
 
 
 def _jina_m0(folder: Path, device: str, dtype: str, name: str) -> Any:
@@ -33,6 +47,14 @@ def _qwen3_vl(folder: Path, device: str, dtype: str, name: str) -> Any:
     return Qwen3VL(folder, device, dtype, name)
 
 
+IMAGE_CROSS_ENCODERS: Mapping[str, tuple[str, str]] = {
+    "lighton-rerank-pw-0.8b": (
+        "lightonai/LightOn-rerank-PW-0.8B",
+        "e2459c2554b95969a68cba3aa6f0bd696723934f",
+    )
+}
+"""Through sentence-transformers, by name: repository and revision. Apache-2.0."""
+
 FAMILIES: Mapping[str, Callable[[Path, str, str, str], Any]] = {
     "jina-m0": _jina_m0,
     "nemotron-vl": _nemotron_vl,
@@ -40,6 +62,10 @@ FAMILIES: Mapping[str, Callable[[Path, str, str, str], Any]] = {
     "qwen3-vl-8b": _qwen3_vl,
 }
 """Vision-language rerankers by name; the names are those of `weights.MODELS` too."""
+
+
+VISION_LANGUAGE = frozenset({*FAMILIES, *IMAGE_CROSS_ENCODERS})
+"""What `load_reranker` knows."""
 
 
 def load_reranker(
@@ -55,11 +81,11 @@ def load_reranker(
     cap: int | None = None,
     models: Path | None = None,
     commercial: bool = False,
-) -> VisionLanguageReranker:
+) -> VisionLanguageReranker | ImageCrossEncoder:
     """A vision-language reranker, ready to score: `reranker.score(question, pages)`, one score 0..1 a page.
 
     Args:
-        name: A key of `FAMILIES`.
+        name: One of `VISION_LANGUAGE`.
         weights: A folder in the published layout, of any size; default: the published weights, from where
             `weights.fetch` finds them.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -78,22 +104,28 @@ def load_reranker(
         UsageError: there is no such model, device, dtype or level, or its licence forbids what is meant.
         Missing: the weights are nowhere to be had, or are not exactly those of the model.
     """
+    if name in IMAGE_CROSS_ENCODERS:
+        from pagelens.rerankers.cross_encoder import ImageCrossEncoder
+
+        repository, revision = IMAGE_CROSS_ENCODERS[name]
+        if weights is not None:
+            repository, revision = str(weights), ""
+        return ImageCrossEncoder(name, repository, revision or None, device)
     from pagelens.backbones.checkpoints import fingerprint
     from pagelens.backbones.prompts import Vision
     from pagelens.backbones.qwen_vl import Prefix
     from pagelens.rerankers.features import PageFeatures
     from pagelens.rerankers.vision_language import VisionLanguageReranker
-    from pagelens.weights import MODELS, allowed, fetch
+    from pagelens.weights import allowed, fetch
 
     if name not in FAMILIES:
-        raise UsageError(f"there is no reranker {name!r}; choose one of {', '.join(FAMILIES)}")
+        raise UsageError(f"there is no reranker {name!r}; choose one of {', '.join(sorted(VISION_LANGUAGE))}")
     if features not in ("auto", "none", "vision", "prefix"):
         raise UsageError(f"there is no level of features {features!r}; choose auto, none, vision or prefix")
     allowed(name, commercial)
     folder = Path(weights) if weights is not None else fetch(name, models)
     model = FAMILIES[name](folder, device, dtype, name)
-    revision = MODELS[name].revision if weights is None else fingerprint(folder)
-    signature = f"{name} {revision} {model.body.dtype} {model.prompt} {model.sizes[0]}"
+    signature = f"{name} {fingerprint(folder)} {model.body.dtype} {model.prompt} {model.sizes[0]}"
     level = model.levels[-1] if features == "auto" else features
     if level == "none":
         return VisionLanguageReranker(model, signature, with_text=with_text)

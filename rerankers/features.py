@@ -21,6 +21,7 @@ from torch import Tensor
 from pagelens.backbones.prompts import Vision
 from pagelens.backbones.qwen_vl import Prefix
 from pagelens.errors import DocumentError
+from pagelens.records import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +37,6 @@ class Key(NamedTuple):
     page_id: str
     image: str
     """SHA-256 of the page image's file, hex."""
-
-
-class StoredFile(NamedTuple):
-    """One file of features."""
-
-    path: str
-    size: int
-    """Bytes."""
-    used: float
-    """When it was last written or read; seconds since the epoch."""
 
 
 class Files(Protocol):
@@ -111,7 +102,11 @@ class PageFeatures:
             for place, cache in (("device", self._near), ("host", self._host)):
                 if key in cache:
                     return place
-        return "disk" if self._files is not None and self._files.has(key.page_id, self._suffix(key)) else None
+        return "disk" if self.on_disk(key) else None
+
+    def on_disk(self, key: Key) -> bool:
+        """Whether they are kept for good."""
+        return self._files is not None and self._files.has(key.page_id, self._suffix(key))
 
     def load(self, key: Key) -> Features | None:
         """The features of a page, from the nearest place; None where they are nowhere, or damaged."""
@@ -135,19 +130,28 @@ class PageFeatures:
             self._keep(self._near, key, found)
         return found
 
-    def store(self, key: Key, features: Features) -> None:
-        """Keep the features of a page, in memory and as a file.
+    def store(self, key: Key, features: Features, for_good: bool = False) -> None:
+        """Keep the features of a page in memory, and `for_good` as a file.
 
         Raises:
             OSError: the disk is full.
         """
+        features = _mapped(features, _own)
         self._keep(self._near if self._device.type != "cpu" else self._host, key, features)
-        if self._files is None:
+        if self._files is None or not for_good:
             return
         data = self._packed(features)
         if self._cap is not None:
             self._make_room(len(data), self._cap)
         self._files.put(key.page_id, self._suffix(key), data)
+
+    def packed_size(self, features: Features) -> int:
+        """Bytes of the file that would keep them."""
+        return len(self._packed(features))
+
+    def limit(self, cap: int | None) -> None:
+        """Let files take so many bytes at most from now on; those that were not used for longest go first."""
+        self._cap = cap
 
     def _keep(self, cache: LRUCache[Key, Features], key: Key, features: Features) -> None:
         with self._lock:
@@ -171,7 +175,9 @@ class PageFeatures:
         return f"{self._name}-{key.image[:8]}{SUFFIX}"
 
     def _packed(self, features: Features) -> bytes:
-        tensors = {name: each.cpu() for name, each in features._asdict().items() if each is not None}
+        tensors = {
+            name: each.cpu().contiguous() for name, each in features._asdict().items() if each is not None
+        }
         if self._int8:
             tensors = {n: part for name, each in tensors.items() for n, part in _quantised(name, each)}
         return safetensors.torch.save(tensors, {"signature": self.signature})
@@ -202,6 +208,11 @@ def _mapped(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
         for name, each in features._asdict().items()
     }
     return type(features)(**changed)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy in memory of its own: a part of a batch would keep the whole batch there."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def size(features: Features) -> int:

@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -24,7 +24,7 @@ from torch import Tensor
 from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision
 from pagelens.backbones.qwen_vl import Prefix
 from pagelens.errors import DocumentError, UsageError
-from pagelens.records import Candidate, Opinion, PageContent, Query
+from pagelens.records import Candidate, Opinion, PageContent, Prepared, Query
 from pagelens.rerankers.budget import Costs, Phase, what_fits
 from pagelens.rerankers.features import Features, Key, PageFeatures
 
@@ -288,28 +288,49 @@ class VisionLanguageReranker:
                 scores[place] = task.score
         return scores
 
-    def prepare(self, pages: Iterable[Page]) -> int:
-        """Compute and keep the features of pages that are not kept yet; how many were computed.
+    def prepare(self, pages: Iterable[Page]) -> Iterator[Prepared]:
+        """Compute and keep for good the features of pages that are not kept yet; each page as it is done.
 
         Raises:
             UsageError: this reranker keeps no features.
             OSError: the disk is full.
         """
         if self.features is None:
-            raise UsageError("this reranker keeps no features; load it with features='auto'")
-        size, made = self.model.sizes[0], 0
+            raise UsageError(f"this {self.name} keeps no features; load it with features='auto'")
+        size = self.model.sizes[0]
         with ThreadPoolExecutor(THREADS) as threads:
             for window in _windows(pages):
                 tasks = [self._task(self._side(page), size) for page in window]
-                new = [task for task in tasks if task.stored is None and task.side.key is not None]
+                new = []
+                for task in tasks:
+                    if task.side.key is not None and not self.features.on_disk(task.side.key):
+                        task.stored = None  # in memory is not for good
+                        new.append(task)
                 list(threads.map(lambda task: self._fetch(task, size), new))
-                ready = [task for task in new if task.pixels is not None]
-                self._compute(ready, size)
-                made += sum(not task.problem for task in ready)
-                for task in new:
-                    if task.problem:
-                        logger.warning("%s", task.problem)
-        return made
+                self._compute([task for task in new if task.pixels is not None], size, for_good=True)
+                for task in tasks:
+                    page_id = task.side.key.page_id if task.side.key else ""
+                    made = any(task is each for each in new) and not task.problem
+                    yield Prepared(page_id, made, task.problem)
+
+    def cost(self, pages: Sequence[Page]) -> tuple[float, int]:
+        """Seconds and bytes of keeping the features of these pages; nothing is kept.
+
+        Raises:
+            UsageError: this reranker keeps no features.
+        """
+        if self.features is None:
+            raise UsageError(f"this {self.name} keeps no features; load it with features='auto'")
+        self.calibrate()
+        size = self.model.sizes[0]
+        tasks = [self._task(self._side(page), size) for page in pages]
+        started = time.perf_counter()
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(lambda task: self._fetch(task, size), tasks))
+        self._compute([task for task in tasks if task.pixels is not None], size)
+        seconds = time.perf_counter() - started
+        made = [task.features for task in tasks if task.features is not None]
+        return seconds, sum(map(self.features.packed_size, made))
 
     def calibrate(self) -> None:
         """Measure what a page costs here, once: needed before a budget can be kept."""
@@ -436,8 +457,8 @@ class VisionLanguageReranker:
             where = f"page {task.side.key.page_id}: " if task.side.key else ""
             task.problem = f"{self.name} cannot look at a page: {where}{error}"
 
-    def _compute(self, tasks: Sequence[_Task], size: Any) -> None:
-        """The features of pages from their prepared images; kept where that is wanted."""
+    def _compute(self, tasks: Sequence[_Task], size: Any, for_good: bool = False) -> None:
+        """The features of pages from their prepared images; kept in memory, and `for_good` as files."""
 
         def work(batch: Sequence[_Task]) -> None:
             with self._costs.timed("look", sum(task.tokens for task in batch)):
@@ -449,7 +470,7 @@ class VisionLanguageReranker:
                 self._make_prefixes(kept)
             for task in kept:
                 assert self.features is not None and task.side.key is not None and task.features is not None
-                self.features.store(task.side.key, task.features)
+                self.features.store(task.side.key, task.features, for_good)
 
         for batch in self._batches(tasks, lambda task: task.tokens):
             for lost in self._halving(work, batch):

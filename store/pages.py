@@ -13,25 +13,14 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import fsspec.core
 
 from pagelens.errors import DocumentError, UsageError
-from pagelens.records import Box, PageContent, PageText, Word
+from pagelens.records import Box, PageContent, PageText, StoredFile, Word
 
 SCHEMA = 1
 _KINDS = {".jpg": "image", ".words.json.gz": "words"}
-
-
-class StoredFile(NamedTuple):
-    """A file of a page."""
-
-    path: str
-    size: int
-    """Bytes."""
-    used: float
-    """When it was last written or said to be used; seconds since the epoch."""
 
 
 class PageFiles:

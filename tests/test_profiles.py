@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made import write_pdf
 
-from pagelens import Library, UsageError, weights
+from pagelens import Library, UsageError, profiles, weights
 from pagelens.profiles import PROFILES, choose
 
 
@@ -17,7 +17,7 @@ def test_auto_is_light_and_says_why() -> None:
     assert "light" in why and "for this machine" in why and "all-MiniLM-L6-v2" in why and "\n" not in why
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", [each.name for each in PROFILES.values() if not each.needs_gpu])
 def test_a_profile_is_never_another(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where its weights are nowhere: what cannot be had is an error, later, not another profile."""
     monkeypatch.setattr(weights, "_places", lambda *_: iter(()))
@@ -26,12 +26,20 @@ def test_a_profile_is_never_another(name: str, tmp_path: Path, monkeypatch: pyte
     assert ("to be downloaded" in why) == (profile.text_model is not None)
 
 
+def test_the_gpu_profile_wants_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "_has_gpu", lambda: False)
+    with pytest.raises(UsageError, match="CUDA device.*take light"):
+        choose("gpu")
+    monkeypatch.setattr(profiles, "_has_gpu", lambda: True)
+    assert choose("gpu")[0].rerank[-1].startswith("qwen3-vl-2b")
+
+
 def test_every_model_of_a_profile_is_known() -> None:
     assert {each.text_model for each in PROFILES.values()} - {None} <= set(weights.MODELS)
 
 
 def test_unknown_profile_and_folder_are_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'best'.*auto, light, words"):
+    with pytest.raises(UsageError, match="'best'.*auto, light, gpu, words"):
         choose("best")
     with pytest.raises(UsageError, match="no-folder"):
         choose("auto", tmp_path / "no-folder")

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from pagelens.errors import ExitCode, PagelensError, UsageError
 from pagelens.hits import SCHEMA
+from pagelens.rerankers import Looking
 from pagelens.wording import counted, printable, quoted
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pagelens.library import Library
     from pagelens.rules import Rule
     from pagelens.searching import Cascade
+    from pagelens.warming import Warmed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,6 +63,34 @@ Models = Annotated[
         "--models",
         metavar="DIR",
         help="Where models are looked for first, a folder each. Default: $PAGELENS_MODELS.",
+    ),
+]
+LOOK = "Rerankers that look at pages"
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=LOOK)
+]
+Level = Annotated[
+    Literal["auto", "none", "vision", "prefix"],
+    typer.Option(
+        help="What of a page is computed once and kept: none, the vision tower's answer, all that a model "
+        "made of it (jina-m0), or the most the model has. Scores do not depend on it.",
+        rich_help_panel=LOOK,
+    ),
+]
+Int8 = Annotated[
+    bool,
+    typer.Option("--int8", help="Keep it in fewer bytes; scores then differ a little.", rich_help_panel=LOOK),
+]
+WithText = Annotated[
+    bool,
+    typer.Option(
+        "--with-text", help="Give the words of a page beside its image; not jina-m0.", rich_help_panel=LOOK
+    ),
+]
+Commercial = Annotated[
+    bool,
+    typer.Option(
+        "--commercial", help="Refuse models whose licence forbids commercial use.", rich_help_panel=LOOK
     ),
 ]
 WHICH = "Which pages count"
@@ -114,6 +144,16 @@ def ingest(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Read 20 pages and say how long all would take; store nothing.")
     ] = False,
+    prepare_rerank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Then compute and keep what this reranker makes of each page, as `pagelens warm` does.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    device: Device = "auto",
+    commercial: Commercial = False,
     as_json: Json = False,
 ) -> None:
     """Read files and folders into the library; what is there already is not read again.
@@ -137,7 +177,8 @@ def ingest(
             )
         _estimated(found, as_json)
         return
-    with _open(library, models, profile=profile) as opened, _progress(as_json) as advance:
+    looking = Looking(device, commercial=commercial)
+    with _open(library, models, profile=profile, looking=looking) as opened, _progress(as_json) as advance:
         report = opened.ingest(
             *paths,
             languages=languages,
@@ -150,10 +191,18 @@ def ingest(
             progress=advance,
             say=_say,
         )
+    prepared = None
+    if prepare_rerank:
+        with (
+            _open(library, models, looking=looking) as opened,
+            _warming(as_json, opened.status()["pages"]) as advance_warm,
+        ):
+            prepared = opened.warm(prepare_rerank, progress=advance_warm)
     if as_json:
+        more = {"prepared": _as_dict(prepared)} if prepared else {}
         counts = {key: getattr(report, key) for key in ("added", "changed", "unchanged", "removed")}
         failed = [asdict(each) for each in report.failed]
-        _out({"schema": SCHEMA, **counts, "failed": failed, "seconds": round(report.seconds, 3)})
+        _out({"schema": SCHEMA, **counts, "failed": failed, "seconds": round(report.seconds, 3), **more})
     else:
         for failure in report.failed:
             _say(_failed(failure.path, failure.page, failure.reason), style="yellow")
@@ -162,7 +211,9 @@ def ingest(
             f"{report.removed} removed, {len(report.failed)} failed; "
             f"{counted(report.pages, 'page')} read in {report.seconds:.1f} s"
         )
-    if report.failed:
+    if prepared and not as_json:
+        _warmed(prepared)
+    if report.failed or (prepared and prepared.failed):
         raise typer.Exit(ExitCode.FAILURES)
 
 
@@ -183,9 +234,32 @@ def search(
         typer.Option(
             metavar="NAME@PAGES",
             help="What orders the best pages anew: evidence@50 (the default), text@20, a file that "
-            "`pagelens fit` wrote, or none. Repeated: one after the other.",
+            "`pagelens fit` wrote, one that looks at the page (jina-m0, nemotron-vl, qwen3-vl-2b, "
+            "qwen3-vl-8b, lighton-rerank-pw-0.8b), or none. Repeated: one after the other.",
         ),
     ] = None,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="MS",
+            help="For the whole search: no page is looked at that does not fit.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    skip_margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SD",
+            help="Leave a reranker out when the best page leads by so many standard deviations.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    device: Device = "auto",
+    features: Level = "auto",
+    int8: Int8 = False,
+    with_text: WithText = False,
+    commercial: Commercial = False,
     group: Annotated[
         Literal["document"] | None, typer.Option(help="The best page of each document only.")
     ] = None,
@@ -264,6 +338,8 @@ def search(
 
     Example: `pagelens search "who signed the lease?" --rerank evidence@50 --rerank text@20 --group document`
 
+    Example: `pagelens search "sales by region" --rerank qwen3-vl-2b@20 --budget-ms 500`
+
     Example: `pagelens search --queries q.jsonl --run out.trec -k 100 --page-name '{stem}#{number}'`
     """
     from pagelens.rules import boost as rule_boost
@@ -282,7 +358,8 @@ def search(
         raise UsageError("a run has every page: leave out --group, --diverse, --boost and --any-page")
     if (query is None) == (queries is None) or (queries is None) != (run is None) or (html and run):
         raise UsageError("give a question, or --queries FILE together with --run FILE and without --html")
-    with _open(library, models, must_exist=True) as opened:
+    looking = Looking(device, "auto", features, with_text, int8, commercial)
+    with _open(library, models, must_exist=True, looking=looking) as opened:
         if queries is not None and run is not None:
             from pagelens.runs import write_run
 
@@ -294,7 +371,7 @@ def search(
                 _say(f"{counted(count, 'question')} answered into {run}")
             return
         assert query is not None
-        hits = opened.search(query, k, wanted, stage, cascade, rules, named_pages=not any_page)
+        hits = opened.search(query, k, wanted, stage, cascade, rules, not any_page, budget_ms, skip_margin)
         if html is not None:
             _write(html, hits.to_html())
             _say(f"gallery written to {html}")
@@ -302,6 +379,83 @@ def search(
         _out(hits.as_dict())
     else:
         _show(hits)
+
+
+@app.command()
+def warm(
+    rerank: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="For this reranker: jina-m0, nemotron-vl, qwen3-vl-2b, qwen3-vl-8b."
+        ),
+    ],
+    library: Folder = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Only pages that these questions bring up; JSON lines as for search."
+        ),
+    ] = None,
+    top: Annotated[
+        int,
+        typer.Option(
+            "--pages-seen-in-top", min=1, metavar="N", help="With --queries: among so many of each question."
+        ),
+    ] = 20,
+    cap: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="GB",
+            help="May take so much; what was unused for longest makes room. Default: all.",
+        ),
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Compute 4 pages and say what all would take; keep nothing.")
+    ] = False,
+    models: Models = None,
+    device: Device = "auto",
+    features: Level = "auto",
+    int8: Int8 = False,
+    commercial: Commercial = False,
+    as_json: Json = False,
+) -> None:
+    """Compute and keep what a reranker makes of pages alone, so that questions need not wait for it.
+
+    Interrupt it whenever you like: the next run goes on where it stopped. Search with the same --features and
+    --int8 finds what is kept.
+
+    Example: `pagelens warm --rerank qwen3-vl-2b --estimate`
+
+    Example: `pagelens warm --rerank jina-m0 --queries last-month.jsonl --pages-seen-in-top 20 --cap 50`
+    """
+    looking = Looking(device, "auto", features, False, int8, commercial)
+    with _open(library, models, must_exist=True, looking=looking) as opened:
+        pages = None
+        if queries is not None:
+            from pagelens.runs import read_questions
+
+            asked = read_questions(queries)
+            pages = {id for each in asked for id, _ in opened.rank(each.query, top, each.filter)}
+        if estimate:
+            cost = opened.estimate_warm(rerank, pages)
+            if as_json:
+                _out({"schema": SCHEMA, **cost._asdict()})
+            else:
+                _say(
+                    f"{counted(cost.pages, 'page')}: {_duration(cost.seconds)}, {cost.bytes / 1e9:.2f} GB on "
+                    "the disk, were nothing kept yet"
+                )
+            return
+        total = len(pages) if pages is not None else opened.status()["pages"]
+        with _warming(as_json, total) as advance:
+            done = opened.warm(rerank, pages, None if cap is None else int(cap * 1e9), advance)
+    if as_json:
+        _out({"schema": SCHEMA, **_as_dict(done)})
+    else:
+        _warmed(done)
+    if done.failed:
+        raise typer.Exit(ExitCode.FAILURES)
 
 
 @app.command()
@@ -537,7 +691,12 @@ def _place(folder: Path | None) -> Path:
 
 
 def _open(
-    folder: Path | None, models: Path | None = None, *, profile: str = "auto", must_exist: bool = False
+    folder: Path | None,
+    models: Path | None = None,
+    *,
+    profile: str = "auto",
+    must_exist: bool = False,
+    looking: Looking | None = None,
 ) -> Library:
     from pagelens.library import Library
 
@@ -545,7 +704,7 @@ def _open(
     if must_exist and not (place / "library.json").exists():
         raise UsageError(f"there is no library at {place}; `pagelens ingest PATH --library {place}` makes it")
     try:
-        return Library(place, profile, models)
+        return Library(place, profile, models, looking)
     except PermissionError as error:
         raise UsageError(
             f"{place} cannot be opened ({error.strerror}); choose another with --library"
@@ -566,11 +725,42 @@ def _pace(now: Progress, seconds: float) -> str:
     if now.files_left:
         parts.append(f"{counted(now.files_left, 'file')} to open")
     elif now.done and now.done < now.total:
-        left = round((now.total - now.done) * seconds / now.done)
-        parts.append(f"{now.done / seconds:.1f}/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        left = (now.total - now.done) * seconds / now.done
+        parts.append(f"{now.done / seconds:.1f}/s, {_duration(left)} left")
     if now.failed:
         parts.append(f"{now.failed} failed")
     return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def _warming(quiet: bool, total: int) -> Iterator[Callable[[Warmed], None]]:
+    """Pages that have features, and the time left, on standard error."""
+    with _meter(quiet) as tell:
+
+        def advance(now: Warmed) -> None:
+            done = now.pages + len(now.failed)
+            left = f", {_duration(now.seconds / now.made * (total - done))} left" if now.made else ""
+            tell(done, total, f"{done} of {counted(total, 'page')}{left}")
+
+        yield advance
+
+
+def _warmed(done: Warmed) -> None:
+    """What was kept, and which pages could not be looked at."""
+    for each in done.failed:
+        _say(each.problem, style="yellow")
+    _say(f"{counted(done.pages, 'page')} ready, {done.made} computed in {_duration(done.seconds)}")
+
+
+def _as_dict(done: Warmed) -> dict[str, Any]:
+    failed = [{"page_id": each.page_id, "reason": each.problem} for each in done.failed]
+    return {"pages": done.pages, "made": done.made, "failed": failed, "seconds": round(done.seconds, 3)}
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as `1:02:03`; below a minute in seconds."""
+    whole = round(seconds)
+    return f"{seconds:.1f} s" if seconds < 60 else f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 @contextlib.contextmanager

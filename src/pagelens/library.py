@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -18,12 +18,24 @@ from pagelens.errors import Missing, UsageError
 from pagelens.evidence import evidence
 from pagelens.hits import Hit, Hits
 from pagelens.profiles import PROFILES, Profile, choose
-from pagelens.ranking import falling
+from pagelens.ranking import Ranked, falling
 from pagelens.records import Candidate, PageText, Query
+from pagelens.rerankers import FAMILIES, VISION_LANGUAGE, Looking, load_reranker
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
 from pagelens.rules import Rule, on_named_pages, pages_named
-from pagelens.searching import BLEND, STAGES, Cascade, Found, Reranker, Searcher, Step, parse_cascade
+from pagelens.searching import (
+    BLEND,
+    STAGES,
+    BudgetedReranker,
+    Cascade,
+    Found,
+    Limits,
+    Reranker,
+    Searcher,
+    Step,
+    parse_cascade,
+)
 from pagelens.store.client import EdgeStore
 from pagelens.store.pages import PageFiles
 from pagelens.store.plan import FieldKind, Point, Schema, VectorSpec, Where
@@ -39,6 +51,7 @@ if TYPE_CHECKING:
     from pagelens.indexing import Failure, PageEncoder, Progress, Report
     from pagelens.ingest.ocr import OcrEngine
     from pagelens.ingest.reading import ReadSettings
+    from pagelens.warming import Warmed, WarmEstimate
 
 DEFAULT = "library.pagelens"
 _SETTINGS = point_id("library")
@@ -52,6 +65,7 @@ class Library:
         folder: Made when missing. Default: `$PAGELENS_LIBRARY`, else `./library.pagelens`.
         profile: `"auto"`, or a name of `profiles.PROFILES`.
         models: Folder with a folder a model, looked into first; default `$PAGELENS_MODELS`.
+        looking: How vision-language rerankers look at pages.
 
     Raises:
         UsageError: the folder is a library of another format, or no library.
@@ -59,10 +73,14 @@ class Library:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str] | None = None, profile: str = "auto", models: Path | None = None
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        profile: str = "auto",
+        models: Path | None = None,
+        looking: Looking | None = None,
     ) -> None:
         self.folder = Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT).resolve()
-        self._wanted, self._models = profile, models
+        self._wanted, self._models, self._looking = profile, models, looking or Looking()
         self._models_loaded: dict[str, Reranker] = {}
         if profile != "auto":
             choose(profile, models)  # a wrong name is said before anything is made
@@ -226,6 +244,8 @@ class Library:
         rerank: Cascade = "auto",
         rules: Sequence[Rule] = (),
         named_pages: bool = True,
+        budget_ms: float | None = None,
+        skip_margin: float | None = None,
     ) -> Hits:
         """The best `k` pages for a question, with the evidence on them.
 
@@ -234,18 +254,22 @@ class Library:
             k: How many pages.
             filter: Which pages count; keys as in `records.Query`.
             stage: Stop at this one: a list alone (`"bm25"`, `"text"`, `"document"`), `"fused"`, `"rerank"`.
-            rerank: `"auto"`: what the profile has, the evidence reranker on 50 pages. None: none. A name, or
-                several, each with how many pages it sees: `["evidence@50", "text@20"]`. Names: `evidence`, a
-                file of coefficients that `pagelens fit` wrote, `text`, or a cross-encoder's folder or name.
+            rerank: `"auto"`: what the profile has; `light`'s is the evidence reranker on 50 pages. None: no
+                one. A name, or several, each with how many pages it sees: `["evidence@100",
+                "qwen3-vl-2b@20"]`. Names: `evidence`, a file of coefficients that `pagelens fit` wrote, one
+                of `rerankers.VISION_LANGUAGE`, `text`, or a text cross-encoder's folder or name.
             rules: What comes last, such as `rules.one_per_document`, `rules.diverse()`, `rules.boost(...)`.
             named_pages: Whether a page number in the question ("on page 3") brings pages of that number up.
+            budget_ms: See `searching.Limits`. What a page costs is measured before the first such search.
+            skip_margin: See `searching.Limits`.
 
         Raises:
             UsageError: an empty question, an unknown filter, stage or reranker, or an index made with another
                 model.
             Missing: a reranker's model or package is not there.
         """
-        found = self._find(query, k, filter, stage, rerank, rules, named_pages)
+        limits = Limits(budget_ms, skip_margin)
+        found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits)
         hits = self._hits(found)
         notes = list(found.notes)
         if hits and not any(hit.evidence for hit in hits):
@@ -267,7 +291,7 @@ class Library:
         The order is that of `search`. Scores fall with it, for tools that sort by score: the last stage's as
         they are, those of a stage before moved below.
         """
-        found = self._find(query, k, filter, stage, rerank, rules, named_pages).order
+        found = self._find(query, k, filter, stage, rerank, rules, named_pages, Limits()).order
         points = self._store.retrieve([each.id for each in found], payload=["doc_id", "number"])
         ids = {p.id: f"{p.payload['doc_id']}#{p.payload['number']}" for p in points}
         scores = falling(found)
@@ -284,10 +308,52 @@ class Library:
             coefficients = Coefficients.load(None if name == "evidence" else Path(name))
             return EvidenceReranker(tuple(self._settings["languages"]), coefficients, self._searcher.idf)
         if name not in self._models_loaded:
-            from pagelens.rerankers.text import TextReranker
+            if name in VISION_LANGUAGE:
+                self._models_loaded[name] = load_reranker(
+                    name, files=self._files, models=self._models, **asdict(self._looking)
+                )
+            else:
+                from pagelens.rerankers.text import TextReranker
 
-            self._models_loaded[name] = TextReranker.load(name, self._models)
+                self._models_loaded[name] = TextReranker.load(name, self._models)
         return self._models_loaded[name]
+
+    def warm(
+        self,
+        rerank: str,
+        page_ids: Collection[str] | None = None,
+        cap: int | None = None,
+        progress: Callable[[Warmed], None] = lambda _: None,
+    ) -> Warmed:
+        """Compute and keep what a reranker makes of pages alone, so that a search need not.
+
+        Args:
+            rerank: One that keeps features of pages: `jina-m0`, `nemotron-vl`, `qwen3-vl-2b`, `qwen3-vl-8b`.
+            page_ids: These pages alone; default: all.
+            cap: Bytes that such features may take in this library; the least recently used make room.
+            progress: Called after every page.
+
+        Raises:
+            UsageError: the reranker keeps nothing.
+            Missing: its model is not there.
+            OSError: the disk is full.
+        """
+        from pagelens.warming import warm
+
+        reranker = self._keeping(rerank)
+        reranker.features.limit(cap)
+        return warm(self._candidates(page_ids), reranker, progress)
+
+    def estimate_warm(self, rerank: str, page_ids: Collection[str] | None = None) -> WarmEstimate:
+        """What `warm` would take, were nothing kept yet.
+
+        Raises:
+            UsageError: the reranker keeps nothing.
+            Missing: its model is not there.
+        """
+        from pagelens.warming import estimate_warm
+
+        return estimate_warm(list(self._candidates(page_ids)), self._keeping(rerank))
 
     def image(self, page_id: str) -> PIL.Image.Image:
         """The page image, RGB."""
@@ -441,6 +507,7 @@ class Library:
         rerank: Cascade,
         rules: Sequence[Rule],
         named_pages: bool,
+        limits: Limits,
     ) -> Found:
         """Every stage up to `stage`."""
         asked = Query(query, dict(filter or {}))
@@ -449,12 +516,15 @@ class Library:
         if stage not in (None, "rerank"):
             raise UsageError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}, rerank")
         steps = self._steps(rerank)
+        if limits.budget_ms is not None:
+            for step in steps:
+                if isinstance(step.reranker, BudgetedReranker):
+                    step.reranker.calibrate()  # before the clock starts
         if stage == "rerank":
-            return self._searcher.search(asked, k, steps=steps)
+            return self._searcher.search(asked, k, steps=steps, limits=limits)
         named = pages_named(query) if named_pages else ()
-        found = self._searcher.search(
-            asked, k, steps=steps, rules=[*([on_named_pages(named)] if named else []), *rules]
-        )
+        all_rules = [*([on_named_pages(named)] if named else []), *rules]
+        found = self._searcher.search(asked, k, steps=steps, rules=all_rules, limits=limits)
         if named:
             found.notes.append(
                 f"the question names page {', '.join(map(str, named))}: pages of that number are brought up; "
@@ -466,7 +536,7 @@ class Library:
         """Each with its reranker and the weight that the coefficients before it have for its score."""
         steps: list[Step] = []
         blend: Mapping[str, float] = {}
-        for each in parse_cascade(wanted):
+        for each in parse_cascade(PROFILES[self._profile_name].rerank if wanted == "auto" else wanted):
             if isinstance(each, Step):
                 steps.append(each)
                 continue
@@ -476,6 +546,21 @@ class Library:
             if isinstance(reranker, EvidenceReranker):
                 blend = reranker.coefficients.blend
         return steps
+
+    def _keeping(self, name: str) -> Any:
+        """A reranker that keeps features of pages."""
+        reranker = self.reranker(name)
+        if getattr(reranker, "features", None) is None:
+            raise UsageError(f"{name} keeps nothing of a page; choose one of {', '.join(FAMILIES)}")
+        return reranker
+
+    def _candidates(self, page_ids: Collection[str] | None) -> Iterator[Candidate]:
+        """All pages, or these, as a reranker sees them that needs no stages."""
+        for page in self._store.scroll(Where({"kind": "page"}), payload=["doc_id", "number"]):
+            page_id = f"{page.payload['doc_id']}#{page.payload['number']}"
+            if page_ids is None or page_id in page_ids:
+                found = self._searcher.candidates([Ranked(page.id, 0.0, {})])
+                yield from (each for each in found if each is not None)
 
     def _hits(self, found: Found) -> list[Hit]:
         languages = tuple(self._settings["languages"])

@@ -18,12 +18,22 @@ class Profile:
     about: str
     text_model: str | None
     """Name in `weights.MODELS`; None: words alone."""
+    rerank: tuple[str, ...] = ("evidence@50",)
+    """The second stage: rerankers, and how many pages each sees."""
+    needs_gpu: bool = False
 
 
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in [
         Profile("light", "BM25 and all-MiniLM-L6-v2, on any CPU", "all-minilm-l6-v2"),
+        Profile(
+            "gpu",
+            "as light, and qwen3-vl-2b looks at the best 20 pages; for a CUDA device",
+            "all-minilm-l6-v2",
+            ("evidence@100", "qwen3-vl-2b@20"),
+            needs_gpu=True,
+        ),
         Profile("words", "BM25 alone, no model; what is meant but not written is not found", None),
     ]
 }
@@ -44,8 +54,16 @@ def choose(wanted: str, models: Path | None = None) -> tuple[Profile, str]:
     if wanted != "auto" and wanted not in PROFILES:
         raise UsageError(f"there is no profile {wanted!r}; choose one of auto, {', '.join(PROFILES)}")
     profile = PROFILES["light" if wanted == "auto" else wanted]
+    if profile.needs_gpu and not _has_gpu():
+        raise UsageError(f"profile {profile.name} wants a CUDA device and there is none here; take light")
     reason = "the best for this machine" if wanted == "auto" else "as asked"
     return profile, f"profile {profile.name}, {reason}: {describe(profile, models)}"
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def describe(profile: Profile, models: Path | None = None) -> str:

@@ -226,6 +226,26 @@ class Opinion(NamedTuple):
     """Why the score is not a number."""
 
 
+class StoredFile(NamedTuple):
+    """A file kept of a page."""
+
+    path: str
+    size: int
+    """Bytes."""
+    used: float
+    """When it was last written or said to be used; seconds since the epoch."""
+
+
+class Prepared(NamedTuple):
+    """What became of one page's features, which a reranker keeps."""
+
+    page_id: str
+    made: bool
+    """False: they were there, or could not be made."""
+    problem: str
+    """Why they could not; empty when they are there now."""
+
+
 class Reranked(NamedTuple):
     """What a reranker that keeps features of pages did in one search."""
 

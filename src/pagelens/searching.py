@@ -102,7 +102,6 @@ class Step:
 
 Cascade: TypeAlias = str | Step | Sequence[str | Step] | None
 """`"auto"`, a name, several (`["evidence@50", "text@20"]`), or none."""
-AUTO = "evidence@50"
 DEPTH = {"evidence": 50}
 OTHER_DEPTH = 20
 """Pages that a member sees when nothing is said; a model costs far more a page than a few features."""
@@ -113,7 +112,7 @@ def parse_cascade(wanted: Cascade) -> list[Step | tuple[str, int]]:
 
     >>> parse_cascade(["evidence@50", "text"])
     [('evidence', 50), ('text', 20)]
-    >>> parse_cascade("auto"), parse_cascade(None)
+    >>> parse_cascade("evidence"), parse_cascade(None)
     ([('evidence', 50)], [])
 
     Raises:
@@ -126,7 +125,7 @@ def parse_cascade(wanted: Cascade) -> list[Step | tuple[str, int]]:
         if isinstance(each, Step):
             steps.append(each)
             continue
-        name, at, depth = (AUTO if each == "auto" else each).rpartition("@")
+        name, at, depth = each.rpartition("@")
         if not at:
             name, depth = depth, str(DEPTH.get(depth, OTHER_DEPTH))
         if not name or not depth.isdecimal() or int(depth) < 1:
@@ -197,7 +196,7 @@ class Searcher:
         stage: str = "fused",
         steps: Sequence[Step] = (),
         rules: Sequence[Rule] = (),
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
     ) -> Found:
         """The best `k` pages.
 
@@ -216,6 +215,7 @@ class Searcher:
             raise UsageError("the question is empty; say what the page should be about")
         if stage not in STAGES or (stage == "text" and self._text is None):
             raise UsageError(f"there is no stage {stage!r} here; choose one of {', '.join(STAGES)}")
+        limits = limits or Limits()
         started, clock, found = time.perf_counter(), _Clock(), Found([])
         notes = found.notes
         among = where(query.filter, self._store, self._paths_of, self._joined)
