@@ -5,6 +5,12 @@ model class. One pair at a time, in single precision, without padding, truncatio
 an image or `{"image": ..., "text": ...}`; so is a query where the model takes images there.
 
 Tensors of a text are `[positions, size]`, of attention `[heads, positions, size of a head]`.
+
+Sources, by the names that stand below:
+    Jina: card and `modeling.py` of jinaai/jina-reranker-m0; vllm 0.33, `model_executor/models/jina_vl.py`.
+    Qwen: QwenLM/Qwen3-VL-Embedding, `src/models/qwen3_vl_reranker.py`; arXiv 2601.04720.
+    NVIDIA: card and processor of nvidia/llama-nemotron-rerank-vl-1b-v2; its body as in nemo_automodel 0.7,
+        `components/models/llama_nemotron_vl`.
 """
 
 from __future__ import annotations
@@ -37,7 +43,7 @@ VISION = "<|vision_start|>{pads}<|vision_end|>"
 
 
 def score_jina(folder: Path, query: Side, page: Side) -> float:
-    """MODELS A.3: two layers over the last position, less 2.65, through a sigmoid."""
+    """Jina: two layers over the last position, less 2.65, through a sigmoid."""
     config, weights = read(folder)
     text = config.get("text_config", config)  # flat before transformers 4.52
     images = [pixels_jina(folder, image) for image in images_of(page, query)]
@@ -56,7 +62,7 @@ def score_jina(folder: Path, query: Side, page: Side) -> float:
 
 
 def ids_jina(folder: Path, query: Side, page: Side) -> list[int]:
-    """MODELS A.2: the document first, no chat template, token 100 at the end."""
+    """Jina: the document first, no chat template, token 100 at the end."""
     written = [written_jina(folder, side) for side in (page, query)]
     return [*tokens(folder, "**Document**:\n{}\n**Query**:\n{}".format(*written)), 100]
 
@@ -70,7 +76,7 @@ def written_jina(folder: Path, side: Side) -> str:
 
 
 def pixels_jina(folder: Path, image: Image.Image) -> tuple[Tensor, Grid]:
-    """MODELS A.4: 56 x 56 px at least, 768 x 28 x 28 px at most."""
+    """Jina: 56 x 56 px at least, 768 x 28 x 28 px at most."""
     return qwen_patches(folder, image, at_least=56 * 56, at_most=768 * 28 * 28)
 
 
@@ -87,7 +93,7 @@ def score_qwen3_vl(
     instruction: str = QWEN3_INSTRUCTION,
     max_pixels: int = QWEN3_MAX_PIXELS,
 ) -> float:
-    """MODELS C.3: a sigmoid over how much rather the last position says `yes` than `no`."""
+    """Qwen: a sigmoid over how much rather the last position says `yes` than `no`."""
     config, weights = read(folder)
     text, vision = config["text_config"], config["vision_config"]
     images = [pixels_qwen3_vl(folder, image, max_pixels) for image in images_of(query, page)]
@@ -118,7 +124,7 @@ def ids_qwen3_vl(
     instruction: str = QWEN3_INSTRUCTION,
     max_pixels: int = QWEN3_MAX_PIXELS,
 ) -> list[int]:
-    """MODELS C.2: no break before `<Query>:`, no space after a colon, an image before its text."""
+    """Qwen: no break before `<Query>:`, no space after a colon, an image before its text."""
     written = []
     for side in (query, page):
         images, text = parts(side)
@@ -138,7 +144,7 @@ def ids_qwen3_vl(
 def pixels_qwen3_vl(
     folder: Path, image: Image.Image, max_pixels: int = QWEN3_MAX_PIXELS
 ) -> tuple[Tensor, Grid]:
-    """MODELS C.4: 4 x 32 x 32 px at least; how many at most has two published values."""
+    """Qwen: 4 x 32 x 32 px at least; how many at most has two published values."""
     return qwen_patches(folder, image, at_least=4 * 32 * 32, at_most=max_pixels)
 
 
@@ -146,7 +152,7 @@ def pixels_qwen3_vl(
 
 
 def score_nemotron(folder: Path, query: str, page: Side, max_tiles: int = 6) -> float:
-    """MODELS B.3: one row over the mean of all positions, by the temperature, through a sigmoid."""
+    """NVIDIA: one row over the mean of all positions, by the temperature, through a sigmoid."""
     config, weights = read(folder)
     text = config["llm_config"]
     ids = ids_nemotron(folder, query, page, max_tiles)
@@ -165,7 +171,7 @@ def score_nemotron(folder: Path, query: str, page: Side, max_tiles: int = 6) -> 
 
 
 def ids_nemotron(folder: Path, query: str, page: Side, max_tiles: int = 6) -> list[int]:
-    """MODELS B.2: tiles, a space, `question:`, and `passage:` even where there is no text."""
+    """NVIDIA: tiles, a space, `question:`, and `passage:` even where there is no text."""
     config, _ = read(folder)
     vision = config["vision_config"]
     images, text = parts(page)
@@ -178,7 +184,7 @@ def ids_nemotron(folder: Path, query: str, page: Side, max_tiles: int = 6) -> li
 
 
 def pixels_nemotron(folder: Path, image: Image.Image, max_tiles: int = 6) -> Tensor:
-    """MODELS B.4: the page cut into tiles, and the whole page once more if there is more than one.
+    """NVIDIA: the page cut into tiles, and the whole page once more if there is more than one.
 
     Returns:
         `[tiles, 3, side, side]`, -1..1. The published processor rounds to bfloat16, whatever the model's
@@ -200,7 +206,7 @@ def pixels_nemotron(folder: Path, image: Image.Image, max_tiles: int = 6) -> Ten
 
 
 def tile_grid(width: int, height: int, side: int, max_tiles: int) -> tuple[int, int]:
-    """MODELS B.4: columns and rows that keep the proportions and at least 60% of the pixels.
+    """NVIDIA: columns and rows that keep the proportions and at least 60% of the pixels.
 
     Among equals the one with fewer tiles.
     """
@@ -216,7 +222,7 @@ def tile_grid(width: int, height: int, side: int, max_tiles: int) -> tuple[int, 
 
 
 def nemotron_tile(weights: Weights, config: Mapping[str, Any], tile: Tensor) -> Tensor:
-    """MODELS B.1, B.7: what the decoder sees of a tile `[3, side, side]`: four patches an embedding."""
+    """NVIDIA: what the decoder sees of a tile `[3, side, side]`: four patches an embedding."""
     patches = siglip_tower(weights, "model.vision_model.vision_model.", config["vision_config"], tile)
     side = math.isqrt(len(patches))
     step = round(1 / config["downsample_ratio"])
@@ -288,7 +294,10 @@ def qwen_patches(folder: Path, image: Image.Image, at_least: int, at_most: int) 
 
 
 def smart_resize(height: int, width: int, factor: int, at_least: int, at_most: int) -> tuple[int, int]:
-    """MODELS A.4: sides divisible by `factor`, the area within bounds, the proportions about kept."""
+    """Sides divisible by `factor`, the area within bounds, the proportions about kept.
+
+    As `smart_resize` of transformers, `models/qwen2_vl/image_processing_qwen2_vl.py`.
+    """
     rows, columns = round(height / factor), round(width / factor)
     if rows * columns * factor**2 > at_most:
         shrink = math.sqrt(height * width / at_most)
@@ -334,7 +343,7 @@ def qwen2_tower(
 def qwen3_tower(
     weights: Weights, prefix: str, config: Mapping[str, Any], patches: Tensor, grid: Grid
 ) -> tuple[Tensor, list[Tensor]]:
-    """MODELS C.1: Qwen3-VL's tower: learned positions as well, and some layers lent to the decoder.
+    """Qwen3-VL's tower: learned positions as well, and some layers lent to the decoder.
 
     Returns:
         The merged embeddings, and those of each lent layer (arXiv 2406.04334, DeepStack).
@@ -532,7 +541,7 @@ def rms_norm(weights: Weights, name: str, x: Tensor, eps: float) -> Tensor:
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration, and the weights in single precision under their new names (MODELS A.7)."""
+    """The configuration, and the weights in single precision under their names of transformers 5."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     weights = {}
     for name, tensor in load_file(folder / "model.safetensors").items():

