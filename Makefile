@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint setup programs
+.PHONY: demo test lint parity setup programs
 
 demo: setup
 	$(BIN)/python -m pagelens.demo
@@ -16,6 +16,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The rerankers' oracle against other people's code; makes environments of 4 GB in .parity/.
+parity: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/parity.py
 
 setup: programs $(VENV)/.ready
 

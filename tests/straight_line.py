@@ -82,7 +82,8 @@ def pixels_jina(folder: Path, image: Image.Image) -> tuple[Tensor, Grid]:
 
 # --- Qwen3-VL-Reranker -----------------------------------------------------------------------------------
 
-QWEN3_INSTRUCTION = "Given a search query, retrieve relevant candidates that answer the query."
+QWEN3_INSTRUCTION = "Retrieve images or text relevant to the user's query."
+"""Of its README's example; its script falls back to another, and scores shift with it."""
 QWEN3_MAX_PIXELS = 1280 * 32 * 32
 
 
