@@ -301,12 +301,11 @@ class VisionLanguageReranker:
         with ThreadPoolExecutor(THREADS) as threads:
             for window in _windows(pages):
                 tasks = [self._task(self._side(page), size) for page in window]
-                new = []
-                for task in tasks:
-                    if task.side.key is not None and not self.features.on_disk(task.side.key):
-                        task.stored = None  # in memory is not for good
-                        new.append(task)
+                new = [t for t in tasks if t.side.key is not None and not self.features.on_disk(t.side.key)]
                 list(threads.map(lambda task: self._fetch(task, size), new))
+                for task in new:
+                    if task.features is not None and task.side.key is not None:  # they were in memory
+                        self.features.store(task.side.key, task.features, for_good=True)
                 self._compute([task for task in new if task.pixels is not None], size, for_good=True)
                 for task in tasks:
                     page_id = task.side.key.page_id if task.side.key else ""

@@ -749,7 +749,7 @@ def _warmed(done: Warmed) -> None:
     """What was kept, and which pages could not be looked at."""
     for each in done.failed:
         _say(each.problem, style="yellow")
-    _say(f"{counted(done.pages, 'page')} ready, {done.made} computed in {_duration(done.seconds)}")
+    _say(f"{counted(done.pages, 'page')} ready, {done.made} made ready in {_duration(done.seconds)}")
 
 
 def _as_dict(done: Warmed) -> dict[str, Any]:

@@ -241,7 +241,7 @@ class Prepared(NamedTuple):
 
     page_id: str
     made: bool
-    """False: they were there, or could not be made."""
+    """False: they were kept before, or could not be made."""
     problem: str
     """Why they could not; empty when they are there now."""
 

@@ -32,7 +32,7 @@ class Warmed:
     pages: int = 0
     """That have features now."""
     made: int = 0
-    """Of these, computed now."""
+    """Of these, kept since this run began."""
     failed: list[Prepared] = field(default_factory=list)
     seconds: float = 0.0
 

@@ -76,6 +76,10 @@ class NemotronVL:
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         config = read_config(folder)
+        if not {"vision_config", "llm_config"} <= config.keys():
+            raise Missing(
+                f"{folder} holds another model: its config.json has no vision_config and llm_config"
+            )
         for key, expected in {"downsample_ratio": 0.5, "select_layer": -1}.items():
             if config.get(key, expected) != expected:
                 raise Missing(f"{folder}: {key} is {config[key]}, this version of pagelens knows {expected}")
