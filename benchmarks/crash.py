@@ -63,11 +63,11 @@ def main() -> None:
     arguments = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
     scans = OUT / "scans"
-    _write_slips(scans, random.Random(arguments.seed))
+    write_slips(scans, random.Random(arguments.seed))
     started = time.monotonic()
     _ingest(OUT / "undisturbed", scans)
     seconds = time.monotonic() - started
-    wanted = _contents(OUT / "undisturbed")
+    wanted = contents(OUT / "undisturbed")
     print(f"undisturbed: {wanted.pages} pages in {seconds:.1f} s, digest {wanted.exact[:12]}", flush=True)
     rng = random.Random(arguments.seed)
     kills: list[dict[str, object]] = []
@@ -87,7 +87,7 @@ def main() -> None:
             left = opened.status()["pages"]
             whole = sum(point.payload["whole"] for point in opened._documents())
         _ingest(library, scans)
-        after = _contents(library)
+        after = contents(library)
         same = after.is_like(wanted)
         kills.append({"pages": left, "documents": whole, "after": after.pages, "same": same})
         print(
@@ -105,7 +105,8 @@ def main() -> None:
     sys.exit(alike != len(kills))
 
 
-def _write_slips(folder: Path, rng: random.Random) -> None:
+def write_slips(folder: Path, rng: random.Random) -> None:
+    """`FILES` PDF files of `PAGES` scanned slips each."""
     folder.mkdir(parents=True)
     nouns = [
         "barge",
@@ -136,7 +137,7 @@ def _ingest(library: Path, scans: Path) -> None:
     subprocess.run([sys.executable, "-c", INGEST, str(library), str(scans)], check=True)
 
 
-def _contents(folder: Path) -> Contents:
+def contents(folder: Path) -> Contents:
     """Everything the library holds but places and times, after its own check."""
     exact = hashlib.sha256()
     dense: dict[str, np.ndarray] = {}

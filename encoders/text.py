@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +54,7 @@ class TextEncoder:
 
     size = 384
     tokens = 256  # sentence_bert_config.json of the model: max_seq_length
-    batch_tokens = 4096  # measured on 2 cores: larger batches are not faster
+    batch_tokens = 1024  # larger ones are not faster, and 4096 left the process 200 MB larger after 64 pages
 
     def __init__(self, folder: Path, revision: str, cut: WindowSettings | None = None) -> None:
         from tokenizers import Tokenizer
@@ -70,7 +72,9 @@ class TextEncoder:
         """One float32 matrix a page, *Shape:* (windows, 384); None for a page without words."""
         cuts = [windows(text, self._cut) for text in texts]
         rows = iter(self._encode([window for cut in cuts for window in cut]))
-        return [np.stack([next(rows) for _ in cut]) if cut else None for cut in cuts]
+        vectors = [np.stack([next(rows) for _ in cut]) if cut else None for cut in cuts]
+        _give_memory_back()
+        return vectors
 
     def encode_query(self, text: str) -> np.ndarray:
         """*Shape:* (1, 384), float32: a matrix of one row, as the store asks multivectors."""
@@ -113,3 +117,13 @@ class TextEncoder:
             hidden = self._model(ids, mask)  # (batch, tokens, 384)
             mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             return torch.nn.functional.normalize(mean, dim=-1).numpy()
+
+
+def _give_memory_back() -> None:
+    """Return what was freed to the system, where the C library (glibc) keeps it.
+
+    Arrays of ever new sizes leave its heap in shreds: without this a process that had encoded 480 pages held
+    700 MB, with it 160.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

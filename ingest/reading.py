@@ -105,7 +105,7 @@ def _read_scan(
     straight = _rotated(picture, skew)
     first = 90 if lines.distinct and lines.sideways else 0
     turn, best = first, _read(_turned(straight, first), dpi, settings, deadline)
-    if best.confidence < ocr.LOW_CONFIDENCE and (best.words or lines.distinct):
+    if best.confidence < ocr.UPRIGHT[settings.ocr] and (best.words or lines.distinct):
         for other in (first + 180,) if lines.distinct else (180, 90, 270):
             reading = _read(_turned(straight, other), dpi, settings, deadline)
             if reading.sure_letters > BETTER * max(best.sure_letters, 10):

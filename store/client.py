@@ -24,6 +24,8 @@ from pagelens.store.plan import ListQuery, Point, Schema, Scored, Where
 
 PATIENCE = 120.0
 """Seconds a worker may be silent: while Edge works it answers nobody, and merging 20,000 pages took 49."""
+PATIENCE_TO_LEAVE = 20.0
+"""Seconds for the worker to see a user off, the last one after it has let go of the folder."""
 PATIENCE_TO_OPTIMIZE = 3600.0
 """Seconds for the one call that grows with the library."""
 SCROLL = {False: 1000, True: 32}
@@ -112,9 +114,11 @@ class EdgeStore:
         """See `Store`."""
         with self._turn:
             self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                if self._process == os.getpid():  # else it is the parent's to say goodbye
+                    _leave(connection)
+                connection.close()
 
     def _call(self, name: str, *arguments: object, patience: float = PATIENCE) -> Any:
         message = MESSAGES.pack([name, list(arguments)])
@@ -156,7 +160,12 @@ def _join(folder: Path) -> Connection:
         ) from error
     with lock:
         _take(lock, folder)
-        return _connect(folder) or _start(folder)
+        # Where a worker dies of a disk that was too full to open the library, the next one can say so.
+        connection = _connect(folder) or _start(folder) or _start(folder)
+    if connection is None:
+        log = meeting_place(folder) / "log"
+        raise PagelensError(f"the worker of {folder} died while it started; {log} may say why")
+    return connection
 
 
 def _take(lock: IO[str], folder: Path) -> None:
@@ -195,7 +204,8 @@ def _connect(folder: Path) -> Connection | None:
     return connection
 
 
-def _start(folder: Path) -> Connection:
+def _start(folder: Path) -> Connection | None:
+    """None where the worker died of it."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(True)  # whatever `socket.setdefaulttimeout` was told
     connection, log = Connection(ours.detach()), meeting_place(folder) / "log"
@@ -214,9 +224,17 @@ def _start(folder: Path) -> Connection:
     try:
         with _talk(connection, folder, PATIENCE):
             _value(connection.recv_bytes())
-    except (EOFError, ConnectionError) as error:
-        raise PagelensError(f"the worker of {folder} died while it started; {log} may say why") from error
+    except (EOFError, ConnectionError):
+        return None
     return connection
+
+
+def _leave(connection: Connection) -> None:
+    """Say goodbye, and wait for its answer: the last to leave may delete the folder."""
+    with contextlib.suppress(OSError):
+        with socket.socket(fileno=os.dup(connection.fileno())) as handle:
+            handle.shutdown(socket.SHUT_WR)
+        connection.poll(PATIENCE_TO_LEAVE)  # until it is closed at the other end
 
 
 def _value(answer: bytes) -> Any:

@@ -34,7 +34,8 @@ from pagelens.store.plan import (
 
 MB = 2**20
 TO_OPEN = 16 * MB
-"""Free space without which a shard is not opened: opening wrote less than 1 MB, and found none it died."""
+"""Free space without which a shard is not opened: opening wrote less than 1 MB, and found none it died. On a
+tmpfs, where looking into a hole fills it, 25 MB were written; a worker that dies of that is started again."""
 TO_WRITE = 128 * MB
 """Free space that a write leaves: the log was seen to hold two segments of 32 MB, and twice that is safe."""
 GROWTH = 3

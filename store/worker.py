@@ -64,6 +64,8 @@ class Worker:
                 first.send_bytes(MESSAGES.pack(["ok", None]))
                 self._serve(first)
             with self._left:
+                if self._users:
+                    first.close()
                 self._left.wait_for(lambda: self._users == 0)
                 self._ended = True
         self._engine.close()  # last: the next worker waits for it
@@ -106,6 +108,9 @@ class Worker:
             with self._user():
                 answer_challenge(connection, self._key)
                 self._serve(connection)
+            # A closed connection tells a user that all is done: the last one's closes with the process.
+            with self._left:
+                self._left.wait_for(lambda: self._users > 0)
 
     @contextlib.contextmanager
     def _user(self) -> Iterator[None]:
@@ -113,6 +118,7 @@ class Worker:
             if self._ended:
                 raise EOFError
             self._users += 1
+            self._left.notify_all()
         try:
             yield
         finally:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import pypdfium2
 import pytest
 from made import write_pdf
@@ -258,6 +260,32 @@ def test_rapidocr_boxes_words(page: PIL.Image.Image) -> None:
         for one, other in zip(line, line[1:], strict=False):
             assert one.box.right <= other.box.left + 4
     assert reading.confidence > 0.9
+
+
+@pytest.mark.usefixtures("rapidocr")
+def test_rapidocr_puts_a_page_on_its_head_right(page: PIL.Image.Image, tmp_path: Path) -> None:
+    strip = page.crop((0, 60, page.width, 260))
+    settings = ReadSettings(ocr="rapidocr", page_seconds=300)
+    content = scanned(turned(strip, 180), tmp_path / "head.png", settings)
+    assert content.page.turned == 180
+    assert content.text.text.splitlines()[0] == LINES[0]
+
+
+TABLE = ["Item Quantity Price", "Lantern 12 3.50", "Rope 7 18.25", "Sailcloth 31 9.99"]
+
+
+@pytest.mark.usefixtures("rapidocr")
+@pytest.mark.parametrize("lean", [0.0, 0.9, -0.9])
+def test_rapidocr_reads_a_table_row_by_row(lean: float) -> None:
+    picture = PIL.Image.new("L", (1600, 500), 255)
+    draw = PIL.ImageDraw.Draw(picture)
+    for row, cells in enumerate(TABLE):
+        for column, cell in enumerate(cells.split()):
+            place = 150 + 480 * column, 100 + 70 * row + 3 * (column % 2)
+            draw.text(place, cell, fill=0, font=PIL.ImageFont.load_default(32))
+    words = ocr.read(turned(picture, lean), 250, "rapidocr", ("eng",), 60).words
+    assert [word.text for word in words] == " ".join(TABLE).split()
+    assert sorted({word.line for word in words}) == list(range(12))  # cells, not rows
 
 
 @pytest.mark.usefixtures("rapidocr")

@@ -32,7 +32,7 @@ import pagelens
 from pagelens import wire
 from pagelens.errors import LibraryBusy, PagelensError, UsageError
 from pagelens.store import client
-from pagelens.store.client import EdgeStore
+from pagelens.store.client import PATIENCE_TO_LEAVE, EdgeStore
 from pagelens.store.edge import EdgeEngine
 from pagelens.store.meeting import MESSAGES, Address
 from pagelens.store.plan import ListQuery, Point, Schema, VectorSpec, Where
@@ -191,6 +191,20 @@ def test_the_worker_ends_with_its_last_user(folder: Path) -> None:
     second.close()
     assert ends(worker)
     assert Address.of(folder) is None
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_the_last_to_leave_finds_the_folder_let_go_of(folder: Path, last: int) -> None:
+    for n in range(3):
+        users = [EdgeStore(folder), EdgeStore(folder)]
+        users[0].declare(SCHEMA)
+        users[0].upsert([point(n)])
+        started = time.monotonic()
+        users[1 - last].close()  # does not wait for the other
+        assert time.monotonic() - started < PATIENCE_TO_LEAVE / 2
+        users[last].close()
+        EdgeEngine(folder / "points").close()  # busy, if a worker still held it
+    shutil.rmtree(folder)
 
 
 def test_the_worker_ends_when_its_users_are_killed(
