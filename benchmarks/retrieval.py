@@ -8,7 +8,6 @@ coefficients fitted without its questions and its pages. With `--fusion`, other 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,6 @@ def main() -> None:
             rerankers = _out_of_fold(reports, charts)
             sets["naming a page"] = (reports, named)
             results = {title: _stages(*asked, rerankers) for title, asked in sets.items()}
-            results["milliseconds"] = _speed(reports)
     out = arguments.out or OUT / ("fusion.json" if arguments.fusion else "retrieval.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"schema": 1, "results": results}, indent=1) + "\n")
@@ -77,30 +75,6 @@ def _run(collection: Collection, queries: list[dict[str, Any]], **how: Any) -> d
         found = collection.library.rank(query["query"], PAGES, query.get("filter"), **how)
         run[query["id"]] = {collection.names[page]: 1 / rank for rank, (page, _) in enumerate(found, start=1)}
     return run
-
-
-def _speed(collection: Collection) -> dict[str, float]:
-    """Of the second stage for one question, beside reading its pages' words, which it does not need."""
-    reranker = collection.library.reranker("evidence")
-    assert isinstance(reranker, EvidenceReranker)
-    spent: dict[str, list[float]] = {"rerank 50 pages": [], "read the words files of 50 pages": []}
-    for query in collection.whole():
-        candidates = collection.library.candidates(query["query"], DEPTH)
-        started = time.perf_counter()
-        reranker.opinions(query["query"], candidates)
-        reranked = time.perf_counter()
-        for each in candidates:
-            collection.library.words(each.page.page_id)
-        read = time.perf_counter()
-        for name, seconds in zip(spent, (reranked - started, read - reranked), strict=True):
-            spent[name].append(1000 * seconds)
-    print("\nmilliseconds, median and 95th percentile")
-    results = {}
-    for name, values in spent.items():
-        middle, most = np.percentile(values, [50, 95])
-        print(f"{name:36}{middle:8.1f}{most:8.1f}")
-        results[name] = round(float(middle), 2)
-    return results
 
 
 def _out_of_fold(reports: Collection, charts: Collection) -> dict[str, EvidenceReranker]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -44,6 +45,8 @@ and whether the question's two rarest words are there.
 HEADING = 20
 NEAR = 25
 """Words."""
+REMEMBERED = 100_000
+"""Words, of all pages read so far."""
 FEWEST_WORDS, FEWEST_LETTERS = 20, 100
 """A page with fewer counts as one with as many: a lone page number is neither short nor full of figures."""
 
@@ -151,10 +154,12 @@ class EvidenceReranker:
                     "the text cross-encoder takes plain texts"
                 )
         question = _Question(query if isinstance(query, str) else query.text, self._languages)
-        pages = [_Page(candidate, question) for candidate in candidates]
-        idf = self._idf(question.terms) if self._idf else _idf_among(pages)
+        texts = [candidate.text.split() for candidate in candidates]
+        holding = _vocabulary(self._languages).holding(question.terms, texts)
+        pages = [_Page(each, words, holding) for each, words in zip(candidates, texts, strict=True)]
+        shares = _Shares(self._idf(question.terms) if self._idf else _idf_among(pages), question)
         lowest = min((c.stages["text"].score for c in candidates if "text" in c.stages), default=0.0)
-        return [page.measure(idf, lowest) for page in pages]
+        return [page.measure(question, shares, lowest) for page in pages]
 
 
 class _Question:
@@ -169,40 +174,65 @@ class _Question:
         self.numbers = frozenset[int]().union(
             *(found for word, found in words if any(letter.isdigit() for letter in word))
         )
-        self.matches = _Matches(self)
 
 
-class _Matches(dict[str, frozenset[int]]):
-    """Word -> the question's terms in it; each word is looked at once a question."""
+class _Vocabulary:
+    """Words by the terms in them, so that a word is looked at once and not once a question."""
 
-    def __init__(self, question: _Question) -> None:
-        super().__init__()
-        self._question = question
+    def __init__(self, languages: tuple[str, ...]) -> None:
+        self._languages = languages
+        self._seen = set[str]()
+        self._holders = defaultdict[int, list[str]](list)
 
-    def __missing__(self, word: str) -> frozenset[int]:
-        found = self[word] = terms(word, self._question.languages) & self._question.terms
+    def holding(self, asked: frozenset[int], texts: Sequence[Sequence[str]]) -> dict[str, frozenset[int]]:
+        """Every word of the texts that holds a term asked for, and which; other words may be among them."""
+        if len(self._seen) > REMEMBERED:
+            self._seen.clear()
+            self._holders.clear()
+        for words in texts:
+            for word in set(words) - self._seen:
+                for term in terms(word, self._languages):
+                    self._holders[term].append(word)
+            self._seen.update(words)
+        found: dict[str, frozenset[int]] = {}
+        for term in asked & self._holders.keys():
+            for word in self._holders[term]:
+                found[word] = found.get(word, frozenset()) | {term}
         return found
+
+
+@cache
+def _vocabulary(languages: tuple[str, ...]) -> _Vocabulary:
+    return _Vocabulary(languages)
+
+
+class _Shares(dict[frozenset[int], float]):
+    """Terms -> their share of the question's idf; the same few are asked for on every page."""
+
+    def __init__(self, idf: Mapping[int, float], question: _Question) -> None:
+        super().__init__()
+        self._idf = idf
+        self._total = math.fsum(idf.get(term, 0.0) for term in question.terms) or 1.0
+
+    def __missing__(self, found: frozenset[int]) -> float:
+        share = self[found] = math.fsum(self._idf.get(term, 0.0) for term in found) / self._total
+        return share
 
 
 class _Page:
     """Where the question's terms stand on one page."""
 
-    def __init__(self, candidate: Candidate, question: _Question) -> None:
-        self.candidate, self.question = candidate, question
-        words = candidate.text.split()
-        matches = question.matches
-        self.hits = [(place, found) for place, word in enumerate(words) if (found := matches[word])]
+    def __init__(
+        self, candidate: Candidate, words: Sequence[str], holding: Mapping[str, frozenset[int]]
+    ) -> None:
+        self.candidate = candidate
+        self.hits = [(place, holding[word]) for place, word in enumerate(words) if word in holding]
         self.length = len(words)
         self.terms = frozenset[int]().union(*(found for _, found in self.hits))
 
-    def measure(self, idf: Mapping[int, float], lowest: float) -> dict[str, float]:
+    def measure(self, question: _Question, shares: _Shares, lowest: float) -> dict[str, float]:
         """Every feature; `lowest` stands for the nearness of a page without words."""
-        stages, question = self.candidate.stages, self.question
-        total = sum(idf.get(term, 0.0) for term in question.terms) or 1.0
-
-        def share(found: frozenset[int]) -> float:
-            return sum(idf.get(term, 0.0) for term in found) / total
-
+        stages = self.candidate.stages
         name = re.sub(r"[\W_]+", " ", PurePath(self.candidate.path).stem)
         heading = frozenset[int]().union(*(found for place, found in self.hits if place < HEADING))
         text = self.candidate.text
@@ -210,35 +240,41 @@ class _Page:
             "page": stages["bm25"].score if "bm25" in stages else 0.0,
             "dense": stages["text"].score if "text" in stages else lowest,
             "document": stages["document"].score if "document" in stages else 0.0,
-            "name": share(terms(name, question.languages) & question.terms),
-            "heading": share(heading),
-            "coverage": share(self.terms),
+            "name": shares[terms(name, question.languages) & question.terms],
+            "heading": shares[heading],
+            "coverage": shares[self.terms],
             "numbers": len(question.numbers & self.terms) / max(1, len(question.numbers)),
-            "proximity": max((share(found) for found in self._near()), default=0.0),
-            "order": self._ordered() / max(1, len(question.pairs)),
+            "proximity": max((shares[found] for found in self._near()), default=0.0),
+            "order": self._ordered(question.pairs) / max(1, len(question.pairs)),
             "length": math.log(max(FEWEST_WORDS, self.length)),
             "digits": len(_DIGIT.findall(text)) / max(FEWEST_LETTERS, len(text)),
         }
 
     def _near(self) -> Iterator[frozenset[int]]:
-        """The terms of every stretch of 25 words that starts with one of them."""
+        """The terms of every stretch of 25 words that starts with one of them; none within another."""
+        end = 0
         for first, (start, _) in enumerate(self.hits):
-            stretch = self.hits[first : first + NEAR]
-            yield frozenset[int]().union(*(found for place, found in stretch if place < start + NEAR))
+            before = end
+            while end < len(self.hits) and self.hits[end][0] < start + NEAR:
+                end += 1
+            if end > before:
+                yield frozenset[int]().union(*(found for _, found in self.hits[first:end]))
 
-    def _ordered(self) -> int:
-        """How many of the question's pairs stand on the page with at most one word between them."""
-        places: dict[int, list[int]] = {}
+    def _ordered(self, pairs: Sequence[tuple[frozenset[int], frozenset[int]]]) -> int:
+        """How many of a question's pairs stand on the page with at most one word between them."""
+        places = defaultdict[int, set[int]](set)
         for place, found in self.hits:
             for term in found:
-                places.setdefault(term, []).append(place)
+                places[term].add(place)
 
-        def follows(a: frozenset[int], b: frozenset[int]) -> bool:
-            after = {place for term in b for place in places.get(term, ())}
-            before = {place for term in a for place in places.get(term, ())}
-            return any(place + 1 in after or place + 2 in after for place in before)
+        def where(word: frozenset[int]) -> set[int]:
+            return set[int]().union(*(places[term] for term in word if term in places))
 
-        return sum(follows(a, b) for a, b in self.question.pairs)
+        return sum(
+            not where(b).isdisjoint(place + step for place in where(a) for step in (1, 2))
+            for a, b in pairs
+            if not (a.isdisjoint(self.terms) or b.isdisjoint(self.terms))
+        )
 
 
 def _idf_among(pages: Sequence[_Page]) -> dict[int, float]:

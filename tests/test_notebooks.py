@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from pagelens.rerankers.evidence import FEATURES
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
@@ -37,6 +39,7 @@ def test_first_search(tmp_path: Path) -> None:
     assert "lease-mill-street.pdf page 4" in printed  # `best`
     assert "payroll-sealed.pdf: the PDF is encrypted" in printed
     assert "0 added" in printed and "0 pages read" in printed
+    assert "rerank: rank 1" in printed and FEATURES["heading"] in printed  # a hit, stage by stage
     shown = {source: out.data for source, outs in cells.items() for out in outs if "data" in out}
     galleries = [data["text/html"] for data in shown.values() if "text/html" in data]
     assert [html.count('<article class="hit">') for html in galleries] == [3, 2, 1, 2]

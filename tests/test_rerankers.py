@@ -17,6 +17,7 @@ import pytest
 from pagelens import Library
 from pagelens.errors import Missing, UsageError
 from pagelens.records import Candidate, Page, Query, Stage
+from pagelens.rerankers import evidence
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.rerankers.text import TextReranker
 from pagelens.rules import Rule, one_per_document
@@ -289,6 +290,15 @@ def test_features_are_the_straight_line(question: str) -> None:
     ):
         measured = reranker.measure(question, candidates())
         assert [pytest.approx(row) for row in expected] == measured
+
+
+def test_words_met_before_and_words_forgotten_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    reranker, given = EvidenceReranker(ENGLISH), candidates()
+    evidence._vocabulary.cache_clear()
+    fresh = [reranker.measure(question, given) for question in QUESTIONS]
+    assert [reranker.measure(question, given[::-1])[::-1] for question in QUESTIONS] == fresh
+    monkeypatch.setattr(evidence, "REMEMBERED", 10)
+    assert [reranker.measure(question, given) for question in QUESTIONS] == fresh
 
 
 def test_the_score_is_the_weighted_sum_of_standardised_features() -> None:
