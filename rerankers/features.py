@@ -89,12 +89,16 @@ class PageFeatures:
         self.signature = f"{signature} int8" if int8 else signature
         self._kind, self._device, self._files, self._int8, self._cap = kind, device, files, int8, cap
         self._name = f".{hashlib.sha256(self.signature.encode()).hexdigest()[:12]}"
-        self._host: LRUCache[Key, Features] = LRUCache(host_bytes, getsizeof=size)
-        self._near: LRUCache[Key, Features] = LRUCache(
-            device_bytes if device.type != "cpu" else 0, getsizeof=size
-        )
         self._lock = Lock()
+        self.resize(host_bytes, device_bytes)
         self._on_disk: int | None = None
+
+    def resize(self, host_bytes: int, device_bytes: int) -> None:
+        """Keep so much in memory and on the device; what was there is forgotten."""
+        with self._lock:
+            self._host: LRUCache[Key, Features] = LRUCache(host_bytes, getsizeof=size)
+            near = device_bytes if self._device.type != "cpu" else 0
+            self._near: LRUCache[Key, Features] = LRUCache(near, getsizeof=size)
 
     def where(self, key: Key) -> str | None:
         """`"device"`, `"host"`, `"disk"`, or None: they are nowhere."""

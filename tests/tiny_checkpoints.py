@@ -56,6 +56,9 @@ STRONG = 2.5
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
+Sizes = Mapping[str, Any] | None
+"""Instead of the tiny ones, in the names of the configuration."""
+
 JINA_TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -152,12 +155,19 @@ NEMOTRON_VISION: dict[str, Any] = {
 }
 
 
-def write_jina(folder: Path, legacy: bool = True, seed: int = 0) -> Path:
+def write_jina(
+    folder: Path,
+    legacy: bool = True,
+    seed: int = 0,
+    text: Sizes = None,
+    vision: Sizes = None,
+) -> Path:
     """A Jina Reranker M0 (Qwen2-VL body, two-layer head).
 
     `legacy` is the layout of transformers 4.4x: a flat configuration and keys without `language_model`. The
     same seed draws the same weights in both.
     """
+    text_sizes, vision_sizes = {**JINA_TEXT, **(text or {})}, {**JINA_VISION, **(vision or {})}
     ids = write_tokenizer(folder, qwen_tokenizer(MERGES, QWEN_SPECIAL), "Qwen2Tokenizer", pad="<|endoftext|>")
     ends = {"bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"]}
     common = {
@@ -168,24 +178,25 @@ def write_jina(folder: Path, legacy: bool = True, seed: int = 0) -> Path:
         "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
     }
-    sections = {"mrope_section": [2, 1, 1]}
-    text: dict[str, Any] = {**JINA_TEXT, **ends}
+    half = text_sizes["hidden_size"] // text_sizes["num_attention_heads"] // 2
+    sections = {"mrope_section": [half // 2, half // 4, half // 4]}
+    written: dict[str, Any] = {**text_sizes, **ends}
     if legacy:
-        text |= {"rope_theta": 1e6, "rope_scaling": {"type": "mrope", **sections}}
+        written |= {"rope_theta": 1e6, "rope_scaling": {"type": "mrope", **sections}}
     else:
         rope = {"rope_type": "default", "rope_theta": 1e6, **sections}
-        text = {"text_config": {"model_type": "qwen2_vl_text", **text, "rope_parameters": rope}}
-    write_json(folder / "config.json", {**common, **text, "vision_config": JINA_VISION})
+        written = {"text_config": {"model_type": "qwen2_vl_text", **written, "rope_parameters": rope}}
+    write_json(folder / "config.json", {**common, **written, "vision_config": vision_sizes})
     write_json(
         folder / "preprocessor_config.json",
-        qwen_preprocessor("Qwen2VLProcessor", JINA_VISION, CLIP_MEAN, CLIP_STD)
+        qwen_preprocessor("Qwen2VLProcessor", vision_sizes, CLIP_MEAN, CLIP_STD)
         | {"min_pixels": 56 * 56, "max_pixels": 768 * 28 * 28},
     )
 
     weights = Weights(seed)
-    weights.decoder("model." if legacy else "model.language_model.", JINA_TEXT, biased=True)
-    weights.qwen2_tower("visual." if legacy else "model.visual.", JINA_VISION)
-    hidden = JINA_TEXT["hidden_size"]
+    weights.decoder("model." if legacy else "model.language_model.", text_sizes, biased=True)
+    weights.qwen2_tower("visual." if legacy else "model.visual.", vision_sizes)
+    hidden = text_sizes["hidden_size"]
     weights.linear("score.0", hidden, hidden)
     weights.linear("score.2", hidden, 1, gain=STRONG)
     weights["score.2.bias"] = torch.tensor([2.65])  # what the score takes away again
@@ -193,8 +204,9 @@ def write_jina(folder: Path, legacy: bool = True, seed: int = 0) -> Path:
     return folder
 
 
-def write_qwen3_vl(folder: Path, seed: int = 0) -> Path:
+def write_qwen3_vl(folder: Path, seed: int = 0, text: Sizes = None, vision: Sizes = None) -> Path:
     """A Qwen3-VL-Reranker: the in-library generative model, its head tied to the embeddings."""
+    text_sizes, vision_sizes = {**QWEN3_TEXT, **(text or {})}, {**QWEN3_VISION, **(vision or {})}
     ids = write_tokenizer(
         folder, qwen_tokenizer(MERGES, QWEN_SPECIAL), "Qwen2Tokenizer", pad="<|endoftext|>", eos="<|im_end|>"
     )
@@ -205,31 +217,32 @@ def write_qwen3_vl(folder: Path, seed: int = 0) -> Path:
         "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
         "text_config": {
-            **QWEN3_TEXT,
+            **text_sizes,
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
         },
-        "vision_config": QWEN3_VISION,
+        "vision_config": vision_sizes,
     }
     write_json(folder / "config.json", config)
     write_json(
         folder / "preprocessor_config.json",
-        qwen_preprocessor("Qwen3VLProcessor", QWEN3_VISION, [0.5] * 3, [0.5] * 3)
+        qwen_preprocessor("Qwen3VLProcessor", vision_sizes, [0.5] * 3, [0.5] * 3)
         | {"size": {"longest_edge": 16777216, "shortest_edge": 65536}},
     )
 
     weights = Weights(seed)
-    weights.decoder("model.language_model.", QWEN3_TEXT, head_norms=True)
+    weights.decoder("model.language_model.", text_sizes, head_norms=True)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     answers = [tokenizer.token_to_id(word) for word in ("yes", "no")]
     weights["model.language_model.embed_tokens.weight"][answers] *= 0.4  # their difference is the head
-    weights.qwen3_tower("model.visual.", QWEN3_VISION)
+    weights.qwen3_tower("model.visual.", vision_sizes)
     weights.save(folder)
     return folder
 
 
-def write_nemotron(folder: Path, seed: int = 0) -> Path:
+def write_nemotron(folder: Path, seed: int = 0, text: Sizes = None, vision: Sizes = None) -> Path:
     """A llama-nemotron-rerank-vl-1b-v2: SigLIP, pixel shuffle, bidirectional Llama, a mean and one row."""
+    text_sizes, vision_sizes = {**NEMOTRON_TEXT, **(text or {})}, {**NEMOTRON_VISION, **(vision or {})}
     ids = write_tokenizer(
         folder,
         llama_tokenizer(MERGES, NEMOTRON_SPECIAL),
@@ -243,7 +256,7 @@ def write_nemotron(folder: Path, seed: int = 0) -> Path:
         "model_type": "llama_nemotron_vl_rerank",
         "q_max_length": 512,
         "p_max_length": 10240,
-        "force_image_size": NEMOTRON_VISION["image_size"],
+        "force_image_size": vision_sizes["image_size"],
         "dynamic_image_size": True,
         "use_thumbnail": True,
         "max_input_tiles": 6,
@@ -258,9 +271,9 @@ def write_nemotron(folder: Path, seed: int = 0) -> Path:
         "select_layer": -1,
         "temperature": 2.0,  # published: 1.0, at which nobody would see it forgotten
         "num_labels": 1,
-        "vision_config": NEMOTRON_VISION,
+        "vision_config": vision_sizes,
         "llm_config": {
-            **NEMOTRON_TEXT,
+            **text_sizes,
             "bos_token_id": ids["<|begin_of_text|>"],
             "eos_token_id": ids["<|end_of_text|>"],
         },
@@ -272,18 +285,18 @@ def write_nemotron(folder: Path, seed: int = 0) -> Path:
             "processor_class": "LlamaNemotronVLProcessor",
             "image_mean": [0.5] * 3,
             "image_std": [0.5] * 3,
-            "image_size": NEMOTRON_VISION["image_size"],
+            "image_size": vision_sizes["image_size"],
             "max_input_tiles": 6,
             "use_thumbnail": True,
         },
     )
 
     weights = Weights(seed)
-    vision, hidden = NEMOTRON_VISION["hidden_size"], NEMOTRON_TEXT["hidden_size"]
-    weights.decoder("model.language_model.", NEMOTRON_TEXT)
-    weights.siglip("model.vision_model.vision_model.", NEMOTRON_VISION)
-    weights.layer_norm("model.mlp1.0", 4 * vision)
-    weights.linear("model.mlp1.1", 4 * vision, hidden)
+    patch, hidden = vision_sizes["hidden_size"], text_sizes["hidden_size"]
+    weights.decoder("model.language_model.", text_sizes)
+    weights.siglip("model.vision_model.vision_model.", vision_sizes)
+    weights.layer_norm("model.mlp1.0", 4 * patch)
+    weights.linear("model.mlp1.1", 4 * patch, hidden)
     weights.linear("model.mlp1.3", hidden, hidden)
     weights["score.weight"] = weights.normal(1, hidden, std=1.0)
     weights.save(folder, full_precision=("score.weight",))
