@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagelens.errors import Missing, UsageError
 from pagelens.records import Candidate, Opinion, Query
+from pagelens.rerankers.budget import Costs, what_fits
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -37,8 +39,9 @@ class TextReranker:
     needs = frozenset({"text"})
 
     def __init__(self, model: CrossEncoder, name: str = "text", batch: int = 16) -> None:
-        self.name = name
+        self.name = self.signature = name
         self._model, self._batch = model, batch
+        self._costs = Costs()
 
     @classmethod
     def load(cls, name: str, models: Path | None = None) -> TextReranker:
@@ -103,6 +106,43 @@ class TextReranker:
             if page not in best or math.isnan(score) or score > best[page].score:
                 best[page] = Opinion(float(score), passage=span)
         return [best[page] for page in range(len(pages))]
+
+    def within(
+        self,
+        query: Query | str,
+        candidates: Sequence[Candidate | str | Mapping[str, Any]],
+        milliseconds: float,
+    ) -> list[Opinion | None]:
+        """As `opinions`, begun and ended within so many milliseconds; None for a page that was left out.
+
+        Raises:
+            UsageError: as `opinions`.
+        """
+        self.calibrate()
+        until = time.perf_counter() + milliseconds / 1000
+        answers: list[Opinion | None] = [None] * len(candidates)
+        waiting = list(range(len(candidates)))
+        words = [len(_text(candidate).split()) + 1 for candidate in candidates]
+        while waiting:
+            left = until - time.perf_counter()
+            batch = what_fits(waiting, lambda page: {"read": words[page]}, self._costs, left, self._batch)
+            if not batch:
+                break
+            with self._costs.timed("read", sum(words[page] for page in batch)):
+                found = self.opinions(query, [candidates[page] for page in batch])
+            for page, opinion in zip(batch, found, strict=True):
+                answers[page] = opinion
+            waiting = [page for page in waiting if page not in batch]
+        return answers
+
+    def calibrate(self) -> None:
+        """Measure what a word costs here, once: needed before a budget can be kept."""
+        if self._costs.known:
+            return
+        self.opinions("what does it say?", ["a page"])  # wakes the model
+        for count in (100, 400):
+            with self._costs.timed("read", count):
+                self.opinions("what does it say?", ["word " * count])
 
     def _passages(self, question: str, words: Sequence[str]) -> list[range]:
         """Spans of words that fit beside the question, each half over the one before."""

@@ -7,6 +7,7 @@ import math
 import random
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -463,6 +464,29 @@ def test_the_best_passage_is_the_evidence(text_member: TextReranker, small_libra
 def test_a_question_that_fills_the_window_is_refused(text_member: TextReranker) -> None:
     with pytest.raises(UsageError, match="reads 48 in all"):
         text_member.score("tenant " * 60, ["rent"])
+
+
+def test_a_budget_is_kept_by_the_cross_encoder_too(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = TextReranker.load(str(tiny))
+    whole: Any = member._model.predict
+
+    def slow(pairs: list[tuple[str, str]], **options: object) -> object:
+        time.sleep(0.01 * len(pairs))
+        return whole(pairs, **options)
+
+    monkeypatch.setattr(member._model, "predict", slow)
+    pages = [f"the rent of shop {number} is due" for number in range(40)]
+    expected = member.opinions("rent?", pages)
+    member.calibrate()
+    started = time.perf_counter()
+    opinions = member.within("rent?", pages, 150)
+    assert time.perf_counter() - started < 0.3
+    done = [each for each in opinions if each is not None]
+    assert 0 < len(done) < 40 and opinions == [*done, *[None] * (40 - len(done))]
+    assert [each.score for each in done] == pytest.approx(
+        [each.score for each in expected[: len(done)]], abs=1e-5
+    )
+    assert member.within("rent?", pages, 0) == [None] * 40
 
 
 def test_images_are_refused(text_member: TextReranker) -> None:

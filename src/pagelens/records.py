@@ -247,12 +247,13 @@ class Prepared(NamedTuple):
 
 
 class Reranked(NamedTuple):
-    """What a reranker that keeps features of pages did in one search."""
+    """What a reranker that knows its costs did in one search."""
 
     signature: str
     """All that shaped its scores: model, revision, type, prompt, size of images. Scores shift with each."""
     pages: Mapping[str, int]
-    """How many it scored by `Opinion.level`; under `"left out"` those that did not fit the budget."""
+    """How many it scored by `Opinion.level`, `"read"` where that is empty; under `"left out"` those that did
+    not fit the budget."""
 
 
 class Evidence(NamedTuple):

@@ -340,7 +340,7 @@ class Searcher:
                 opinions = reranker.opinions(query, candidates)
             else:
                 opinions = reranker.within(query, candidates, left)
-            levels = Counter("left out" if each is None else each.level for each in opinions)
+            levels = Counter("left out" if each is None else each.level or "read" for each in opinions)
             found.reranked[stage] = Reranked(reranker.signature, dict(levels))
         elif isinstance(reranker, ExplainingReranker):
             opinions = reranker.opinions(query, candidates)
