@@ -180,11 +180,18 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5, help="questions asked of each")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU; several wait for each other")
+    parser.add_argument(
+        "--operations", action="store_true", help="only count those of the published sizes; a CPU will do"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     logging.getLogger("pagelens.weights").setLevel(logging.ERROR)  # the licence, at every load
     counts = arguments.candidates or ([5, 16, 40, 100] if arguments.shapes == "full" else [2, 4])
     pages = list(_pages(arguments.data / "mmdocir-dev" / "pdf", max(counts)))
+    if arguments.operations:
+        for name in arguments.models:
+            _operations(name, pages[0])
+        return
     report: dict[str, Any] = {"schema": 1, "shapes": arguments.shapes, "models": {}}
     for name in arguments.models:
         folder = _weights(name, arguments.shapes)
@@ -370,6 +377,45 @@ class Bench:
         minor = 2 * len(pages) / (time.perf_counter() - started)
         print(f"page by page: {major:.1f} pairs/s against {minor:.1f}, {major / minor:.1f} times")
         return {"page_major_pairs_per_second": major, "pairs_per_second": minor, "ratio": major / minor}
+
+
+def _operations(name: str, page: PageContent) -> None:
+    """Operations a page at the published sizes, from three models of one or two layers a tower.
+
+    Layers of a tower are alike, so each adds the same.
+    """
+    family, counts = FAMILIES[name], {}
+    depth = "depth" if "depth" in family.full["vision"] else "num_hidden_layers"
+    for seeing, reading in ((1, 1), (2, 1), (1, 2)):
+        folder = OUT / "weights" / f"{name}-{seeing}-{reading}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        stacked = family.full["vision"].get("deepstack_visual_indexes")
+        vision = {**family.full["vision"], depth: seeing + (2 if stacked else 0)}
+        if stacked:
+            vision["deepstack_visual_indexes"] = [0, 1, 2]
+        text = {
+            **family.full["text"],
+            "num_hidden_layers": reading + (2 if stacked else 0),
+            "vocab_size": 288,
+        }
+        family.write(folder, text=text, vision=vision)
+        bench = Bench(name, folder, "cpu", [page], [1], 1)
+        counts[seeing, reading] = bench._forward()
+        shutil.rmtree(folder)
+    more = 3 if stacked else 1
+    layers = family.full["vision"][depth] - more, family.full["text"]["num_hidden_layers"] - more
+
+    def whole(level: str) -> float:
+        def one(key: tuple[int, int]) -> float:
+            ratio = 1 if level == "none" else counts[key][level]["counted"]
+            return float(counts[key]["tflop"] / ratio)
+
+        base = one((1, 1))
+        return float(base + layers[0] * (one((2, 1)) - base) + layers[1] * (one((1, 2)) - base))
+
+    levels = ["none", *(level for level in counts[1, 1] if level != "tflop")]
+    print(f"{name}: " + ", ".join(f"{level} {whole(level):.2f} TFLOP a page" for level in levels), flush=True)
 
 
 def _weights(name: str, shapes: str) -> Path:
