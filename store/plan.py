@@ -159,7 +159,7 @@ class Store(Protocol):
         """Merge segments and build indexes; after points were replaced this also mends the IDF."""
 
     def size(self) -> Mapping[str, int]:
-        """Bytes on disk by what they are for: `{"points": ..., "wal": ...}`."""
+        """Bytes on disk: `points`, `wal`; apart, where that is known, `payload` and `<name> vectors`."""
 
     def close(self) -> None:
         """Leave; what was written stays."""

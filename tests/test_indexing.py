@@ -235,6 +235,13 @@ def test_damage_is_found(library: Library, scans: Path) -> None:
     faults = [finding for finding in library.check() if finding.is_fault]
     assert len(faults) == 2
     assert {finding.kind for finding in faults} == {"damaged"}
+    [damaged] = [finding for finding in faults if "image is damaged" in finding.about]
+    doc_id, number = images[0].parent.name, int(images[0].stem)
+    assert damaged.name == f"{doc_id}#{number}"
+    name = (
+        "boats.pdf" if number == 2 or len(list(images[0].parent.glob("*.words*"))) == 3 else "deep/more.pdf"
+    )
+    assert damaged.place == f"{name}, page {number + 1}"
 
 
 def test_a_full_disk_is_refused_before_pages_are_read(

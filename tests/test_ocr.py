@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
+import PIL.ImageOps
 import pypdfium2
 import pytest
 from made import write_pdf
@@ -21,7 +22,7 @@ from pagelens.errors import Missing
 from pagelens.ingest import ocr
 from pagelens.ingest.documents import open_document
 from pagelens.ingest.reading import ReadSettings, read_page
-from pagelens.ingest.repair import find_lines
+from pagelens.ingest.repair import find_lines, without_margins
 from pagelens.records import Box, PageContent, Word
 
 TESSERACT = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
@@ -237,6 +238,39 @@ def test_an_engine_is_chosen_and_its_languages_checked(
     assert ocr.choose(None, ("eng", "deu")) == "rapidocr"
     with pytest.raises(Missing, match="rapidocr cannot read rus"):
         ocr.choose("rapidocr", ("eng", "rus"))
+
+
+# margins
+
+
+def framed(picture: PIL.Image.Image, level: int = 12) -> PIL.Image.Image:
+    """With 60 dark pixels around it."""
+    larger = PIL.Image.new("L", (picture.width + 120, picture.height + 120), level)
+    larger.paste(picture, (60, 60))
+    return larger
+
+
+def test_what_lies_beside_the_paper_is_made_white(page: PIL.Image.Image) -> None:
+    cleaned = np.asarray(without_margins(framed(page)))
+    assert cleaned.min(axis=1)[:60].min() == 255 and cleaned.min(axis=0)[-60:].min() == 255
+    assert np.array_equal(cleaned[64:-64, 64:-64], np.asarray(page)[4:-4, 4:-4])
+
+
+def test_a_page_without_margins_and_a_dark_one_are_left_alone(page: PIL.Image.Image) -> None:
+    slide = PIL.ImageOps.invert(page)
+    for picture in (page, slide, framed(slide), PIL.Image.new("L", (3, 2), 255)):
+        assert without_margins(picture) is picture
+
+
+@TESSERACT
+def test_a_framed_scan_is_read_like_one_without_and_shown_as_it_is(
+    page: PIL.Image.Image, tmp_path: Path
+) -> None:
+    plain, scan = scanned(page, tmp_path / "plain.png"), scanned(framed(page), tmp_path / "framed.png")
+    assert scan.text.text == plain.text.text
+    assert np.asarray(scan.image.convert("L"))[:50].max() < 60
+    first, there = plain.text.words[0].box, scan.text.words[0].box
+    assert there.left - first.left == pytest.approx(60 * 72 / 150, abs=1)
 
 
 # rapidocr

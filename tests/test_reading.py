@@ -7,9 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from pagelens.ingest.pool import ReaderPool, Task
 from pagelens.ingest.reading import ReadSettings, read_page
 from pagelens.ingest.sources import find, kind
 from pagelens.ingest.text import distrust
-from pagelens.records import Box, Document, PageContent, Word
+from pagelens.records import Box, PageContent, Word
 
 TESSERACT = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 TEXT = (
@@ -368,45 +367,3 @@ def test_which_files_are_found(tmp_path: Path) -> None:
     assert names == ["a.pdf", "no-suffix", "pretends.pdf", "notes.txt"]
     with pytest.raises(UsageError, match="nowhere"):
         list(find([tmp_path / "nowhere"]))
-
-
-# the pool
-
-
-@pytest.fixture
-def pool() -> Iterator[ReaderPool]:
-    with ReaderPool(ReadSettings(page_seconds=3), 2) as opened:
-        yield opened
-
-
-def test_a_killed_reader_fails_its_task_and_is_replaced(tmp_path: Path, pool: ReaderPool) -> None:
-    path = write_pdf(tmp_path / "a.pdf", [TEXT] * 3)
-    pool.submit(Task(path))
-    assert isinstance(pool.take().result, Document)
-    pool.submit(Task(path, 0))
-    [reader] = [each for each in pool._readers if each.task]
-    os.kill(reader.process.pid, 9)
-    result = pool.take().result
-    assert isinstance(result, PageContent) or "signal 9" in result.reason  # type: ignore[union-attr]
-    pool.submit(Task(path, 1))
-    assert isinstance(pool.take().result, PageContent)
-
-
-def test_readers_end_with_their_parent(tmp_path: Path) -> None:
-    path = write_pdf(tmp_path / "a.pdf", [TEXT])
-    script = (
-        "import sys, time; from pathlib import Path\n"
-        "from pagelens.ingest.pool import ReaderPool, Task\n"
-        "from pagelens.ingest.reading import ReadSettings\n"
-        "pool = ReaderPool(ReadSettings(), 1); pool.submit(Task(Path(sys.argv[1]))); pool.take()\n"
-        "print(pool._readers[0].process.pid, flush=True); time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        reader = int(parent.stdout.readline())
-        assert Path(f"/proc/{reader}").exists()
-        parent.kill()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{reader}").exists() and "Z" not in Path(f"/proc/{reader}/stat").read_text().split()[2]:
-        assert time.monotonic() < deadline, "the reader outlived its parent"
-        time.sleep(0.05)

@@ -212,3 +212,17 @@ def test_a_disk_without_room_is_asked_before_edge_writes(
             write()
         assert told.value.errno == 28
     assert engine.count(Where()) == 1
+
+
+def test_bytes_are_told_by_what_they_are_for(tmp_path: Path) -> None:
+    engine = EdgeEngine(tmp_path / "points")
+    engine.declare(Schema((*WORDS.vectors, VectorSpec("text", "multi", 64)), WORDS.fields))
+    text = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
+    engine.upsert([Point(str(uuid.UUID(int=1)), {"kind": "page"}, {"text": text})])
+    engine.optimize()
+    sizes = engine.size()
+    engine.close()
+    assert set(sizes) == {"points", "wal", "payload", "bm25 vectors", "text vectors"}
+    assert sizes["text vectors"] >= text.nbytes
+    blocks = [path.stat().st_blocks for path in (tmp_path / "points").rglob("*") if path.is_file()]
+    assert sum(sizes.values()) == 512 * sum(blocks)

@@ -25,6 +25,8 @@ class Finding(NamedTuple):
     """`"damaged"` and `"incomplete"` are faults; `"blank"` and `"unsure"` are pages worth a look."""
     name: str
     """page_id, or doc_id for a document."""
+    place: str
+    """The file, below its root, and the page from 1; empty where no document tells."""
     about: str
     """What was found, and for a fault the cure."""
 
@@ -39,40 +41,48 @@ def check(store: Store, files: PageFiles) -> Iterator[Finding]:
     again = "remove its document and ingest it again"
     expected = {p.payload["doc_id"]: p.payload for p in store.scroll(Where({"kind": "document"}))}
     present: dict[str, set[int]] = {doc_id: set() for doc_id in expected}
+
+    def found(kind: str, about: str, doc_id: str, number: int | None = None) -> Finding:
+        path = expected[doc_id]["files"][0]["path"] if doc_id in expected else ""
+        if number is None:
+            return Finding(kind, doc_id, path, about)
+        return Finding(kind, f"{doc_id}#{number}", f"{path}, page {number + 1}" if path else "", about)
+
     keys = ["doc_id", "number", "words", "confidence", "digests"]
     for point in store.scroll(Where({"kind": "page"}), payload=keys):
         page = point.payload
-        page_id = f"{page['doc_id']}#{page['number']}"
-        present.setdefault(page["doc_id"], set()).add(page["number"])
+        doc_id, number = page["doc_id"], page["number"]
+        present.setdefault(doc_id, set()).add(number)
         try:
+            page_id = f"{doc_id}#{number}"
             data = {"image": files.image(page_id), "words": files.words_file(page_id)}
         except DocumentError as error:
-            yield Finding("damaged", page_id, error.reason)
+            yield found("damaged", error.reason, doc_id, number)
             continue
         for name, digest in page["digests"].items():
             if hashlib.sha256(data[name]).hexdigest() != digest:
-                yield Finding("damaged", page_id, f"its {name} file is not the one that was written; {again}")
+                about = f"its {name} file is not the one that was written; {again}"
+                yield found("damaged", about, doc_id, number)
         if not page["words"]:
-            kind, about = (
-                ("blank", "an empty sheet") if _is_blank(data["image"]) else ("unsure", "no word was read")
-            )
-            yield Finding(kind, page_id, about)
+            blank = _is_blank(data["image"])
+            about = "an empty sheet" if blank else "no word was read"
+            yield found("blank" if blank else "unsure", about, doc_id, number)
         elif page["confidence"] is not None and page["confidence"] < UNSURE:
-            yield Finding("unsure", page_id, f"words read with a confidence of {page['confidence']:.0%}")
+            yield found("unsure", f"words read with a confidence of {page['confidence']:.0%}", doc_id, number)
     for point in store.scroll(Where({"kind": "failure"}), payload=["doc_id", "page"]):
         if point.payload["page"] is not None:
             present.setdefault(point.payload["doc_id"], set()).add(point.payload["page"])
     for doc_id, numbers in present.items():
         if doc_id not in expected:
-            yield Finding(
-                "incomplete", doc_id, f"{len(numbers)} pages without their document; ingest it again"
-            )
+            about = f"{len(numbers)} pages without their document; ingest it again"
+            yield found("incomplete", about, doc_id)
         elif not expected[doc_id]["whole"]:
-            yield Finding("incomplete", doc_id, "an ingest was interrupted; run it again")
+            yield found("incomplete", "an ingest was interrupted; run it again", doc_id)
         elif lost := set(range(expected[doc_id]["pages"])) - numbers:
-            yield Finding("incomplete", doc_id, f"{len(lost)} of its pages are not there; {again}")
+            yield found("incomplete", f"{len(lost)} of its pages are not there; {again}", doc_id)
     for doc_id in sorted(files.documents() - expected.keys()):
-        yield Finding("incomplete", doc_id, "page files that nothing points to; delete them or ingest again")
+        about = "page files that nothing points to; delete them or ingest again"
+        yield found("incomplete", about, doc_id)
 
 
 def _is_blank(jpeg: bytes) -> bool:

@@ -592,7 +592,8 @@ def check(library: Folder = None, as_json: Json = False) -> None:
         _out({"schema": SCHEMA, "faults": faults, "findings": [each._asdict() for each in findings]})
     else:
         for each in findings:
-            _print(f"{each.kind:10}  {each.name}  {each.about}")
+            place = f"{each.place}: " if each.place else ""
+            _print(f"{each.kind:10}  {each.name}  {place}{each.about}")
         _say(f"{counted(faults, 'fault')}, {counted(len(findings) - faults, 'page')} worth a look")
     if faults:
         raise typer.Exit(ExitCode.FAILURES)
