@@ -548,8 +548,8 @@ def fit(
 
     Example: `pagelens fit --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}' --out mine.json`
     """
-    from pagelens.fitting import fit_library, read_qrels
-    from pagelens.runs import page_names, read_questions
+    from pagelens.fitting import fit_library
+    from pagelens.runs import page_names, read_qrels, read_questions
 
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: its name must end in .json, so that --rerank {out}@50 finds a file")
