@@ -23,6 +23,8 @@ WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 FOLDS = 5
 KEPT = 0.99
 """Of the lift that a skip margin may not touch."""
+LITTLE = 0.01
+"""Of the measure, that fewer pages may lose."""
 
 Quality = Callable[[Sequence[Sequence[str]]], np.ndarray]
 """Orders, one a question -> one number a question, higher is better."""
@@ -150,18 +152,19 @@ def depth_sweep(
 
 
 def enough(sweep: Sequence[Depth], milliseconds: float | None = None) -> Depth | None:
-    """The fewest pages whose loss to the best depth may be nothing; None where none fits the budget.
+    """The fewest pages that lose less than 1% to the best depth; the best that fits where none does.
 
     Args:
         sweep: From few pages to many.
-        milliseconds: For the reranker; None: all there are.
+        milliseconds: For the reranker; None: all there are. No depth may fit.
     """
+    best = max(each.quality.mean for each in sweep)
     fitting = [
         each
         for each in sweep
         if milliseconds is None or each.milliseconds is None or each.milliseconds <= milliseconds
     ]
-    fine = [each for each in fitting if not each.loss.high < 0]
+    fine = [each for each in fitting if each.quality.mean >= (1 - LITTLE) * best]
     return fine[0] if fine else max(fitting, key=lambda each: each.quality.mean, default=None)
 
 
