@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pagelens import Library
+from pagelens.runs import read_qrels
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def opened(data: Path, name: str) -> Iterator[Collection]:
         for page in library.pages():
             stem = Path(page["path"]).stem
             names[page["page_id"]] = f"{stem}#{page['page'] - 1}" if name == "mmdocir-dev" else stem
-        yield Collection(library, _queries(folder / "queries.jsonl"), _qrels(folder / "qrels.tsv"), names)
+        yield Collection(library, _queries(folder / "queries.jsonl"), read_qrels(folder / "qrels.tsv"), names)
 
 
 def data_argument(about: str | None) -> argparse.ArgumentParser:
@@ -70,11 +71,3 @@ def _queries(path: Path) -> list[dict[str, Any]]:
             query["filter"] = {"stem": read["doc"]}
         queries.append(query)
     return queries
-
-
-def _qrels(path: Path) -> dict[str, dict[str, int]]:
-    qrels: dict[str, dict[str, int]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        query, page, relevance = line.split("\t")
-        qrels.setdefault(query, {})[page] = int(relevance)
-    return qrels

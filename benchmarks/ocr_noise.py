@@ -32,11 +32,12 @@ from retrieval import weighted_sum
 
 from pagelens import Library
 from pagelens.encoders.text import TextEncoder
-from pagelens.fitting import DEPTH, Judged, choose_penalty, fit, interval, ndcg, out_of_fold
+from pagelens.fitting import DEPTH, Judged, choose_penalty, fit, ndcg, out_of_fold
 from pagelens.ranking import FUSION
 from pagelens.records import Candidate, Page, SparseVector, Stage
 from pagelens.rerankers.evidence import FEATURES, EvidenceReranker
 from pagelens.scores import standardised
+from pagelens.significance import clusters, interval
 from pagelens.store.edge import EdgeEngine
 from pagelens.store.plan import ListQuery, Point, Schema, VectorSpec
 from pagelens.store.points import FIELDS, point_id
@@ -198,7 +199,8 @@ def _second_stage(
         rows[name] = {}
         for title, questions in asked.items():
             own = [ndcg(judged[each.id], held_out.get(each.id, weights)) for each in questions]
-            gain = _interval(np.subtract(own, base.setdefault(title, own)), questions)
+            homes = [{min(map(_document, each.qrels))} for each in questions]
+            gain = interval(np.subtract(own, base.setdefault(title, own)), clusters(homes))
             print(f"{np.mean(own):.3f} {{:+.3f}} [{{:+.3f}}, {{:+.3f}}]".format(*gain).ljust(34), end="")
             rows[name][title] = {
                 "nDCG@10": round(float(np.mean(own)), 4),
@@ -206,16 +208,6 @@ def _second_stage(
             }
         print(flush=True)
     return rows
-
-
-def _interval(gains: np.ndarray, questions: Sequence[Question]) -> tuple[float, float, float]:
-    """Mean and 95% interval by the bootstrap over documents: a form's questions share its noise."""
-    homes = [min(map(_document, each.qrels)) for each in questions]
-    groups = [gains[[home == each for home in homes]] for each in sorted(set(homes))]
-    sums, sizes = np.array([each.sum() for each in groups]), np.array([len(each) for each in groups])
-    drawn = np.random.default_rng(0).integers(0, len(groups), (10_000, len(groups)))
-    low, high = np.percentile(sums[drawn].sum(1) / sizes[drawn].sum(1), [2.5, 97.5])
-    return float(gains.mean()), float(low), float(high)
 
 
 def _judged(

@@ -12,18 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ir_measures
 import numpy as np
 from collection import OUT, Collection, data_argument, opened
-from ir_measures import RR, R, nDCG
 
-from pagelens.fitting import DEPTH, Judged, interval, judge, out_of_fold
+from pagelens.asking import Run
+from pagelens.fitting import DEPTH, Judged, judge, out_of_fold
+from pagelens.measures import measured
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.rules import pages_named
 from pagelens.scores import standardised
 from pagelens.searching import Step
+from pagelens.significance import interval
 
-MEASURES = [nDCG @ 5, nDCG @ 10, R @ 1, R @ 10, R @ 100, RR @ 10]
+MEASURES = ["nDCG@5", "nDCG@10", "R@1", "R@10", "R@100", "RR@10"]
 STAGES = ["bm25", "text", "document", "fused"]
 NAMES = list(FEATURES)
 PAGES = 100
@@ -68,12 +69,12 @@ def _stages(
     return _table(collection, queries, runs, "fused")
 
 
-def _run(collection: Collection, queries: list[dict[str, Any]], **how: Any) -> dict[str, dict[str, float]]:
-    """A run through `Library.rank`; as its scores are of several stages, the rank stands for the score."""
+def _run(collection: Collection, queries: list[dict[str, Any]], **how: Any) -> dict[str, list[str]]:
+    """A run through `Library.rank`."""
     run = {}
     for query in queries:
         found = collection.library.rank(query["query"], PAGES, query.get("filter"), **how)
-        run[query["id"]] = {collection.names[page]: 1 / rank for rank, (page, _) in enumerate(found, start=1)}
+        run[query["id"]] = [collection.names[page] for page, _ in found]
     return run
 
 
@@ -105,28 +106,23 @@ def _out_of_fold(reports: Collection, charts: Collection) -> dict[str, EvidenceR
 def _table(
     collection: Collection,
     queries: list[dict[str, Any]],
-    runs: Mapping[str, dict[str, dict[str, float]]],
+    runs: Mapping[str, Run],
     against: str,
 ) -> dict[str, Any]:
     """Print and return every measure of every run, and the gain in nDCG@10 over the run `against`."""
     wanted = {query["id"]: collection.qrels[query["id"]] for query in queries}
-    print(f"\n{len(queries)} questions{'':9}" + "".join(f"{m!s:>9}" for m in MEASURES) + "   gain in nDCG@10")
+    print(f"\n{len(queries)} questions{'':9}" + "".join(f"{m:>9}" for m in MEASURES) + "   gain in nDCG@10")
     rows: dict[str, Any] = {"questions": len(queries)}
-    base = _each(wanted, runs[against])
+    base = measured(wanted, runs[against], MEASURES)["nDCG@10"]
     for name, run in runs.items():
-        values = ir_measures.calc_aggregate(MEASURES, wanted, run)
-        gain = interval(np.subtract(_each(wanted, run), base).tolist())
-        rows[name] = {str(measure): round(values[measure], 4) for measure in MEASURES}
+        values = measured(wanted, run, MEASURES)
+        means = {measure: float(each.mean()) for measure, each in values.items()}
+        gain = interval(values["nDCG@10"] - base)
+        rows[name] = {measure: round(mean, 4) for measure, mean in means.items()}
         rows[name][f"gain over {against}"] = [round(value, 4) for value in gain]
         shown = "" if name == against else "{:+9.3f} [{:+.3f}, {:+.3f}]".format(*gain)
-        print(f"{name:21}" + "".join(f"{values[m]:9.3f}" for m in MEASURES) + shown, flush=True)
+        print(f"{name:21}" + "".join(f"{mean:9.3f}" for mean in means.values()) + shown, flush=True)
     return rows
-
-
-def _each(wanted: dict[str, dict[str, int]], run: dict[str, dict[str, float]]) -> list[float]:
-    """Each question's nDCG@10, 0 for one without an answer."""
-    values = {each.query_id: each.value for each in ir_measures.iter_calc([nDCG @ 10], wanted, run)}
-    return [values.get(query, 0.0) for query in wanted]
 
 
 # Ways to fuse the same lists
@@ -167,7 +163,9 @@ def _fusions(collection: Collection, queries: list[dict[str, Any]]) -> dict[str,
     runs = {}
     for name, way in ways.items():
         fused = {id: way(raw, whole) for id, raw, whole in asked}
-        runs[name] = {id: dict(sorted(pages.items(), key=_falling)[:PAGES]) for id, pages in fused.items()}
+        runs[name] = {
+            id: sorted(pages, key=lambda page: (-pages[page], page))[:PAGES] for id, pages in fused.items()
+        }
     return _table(collection, queries, runs, "sum")
 
 

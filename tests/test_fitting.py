@@ -25,11 +25,9 @@ from pagelens.fitting import (
     fit,
     fit_library,
     folds,
-    interval,
     judge,
     ndcg,
     out_of_fold,
-    read_qrels,
 )
 from pagelens.records import Candidate, Query
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
@@ -55,7 +53,7 @@ def made(questions: int, seed: int = 0, documents: int = 20) -> list[Judged]:
 
 def test_the_fit_is_the_minimum_of_the_penalised_loss() -> None:
     """scipy minimises the formula itself: every question weighs 1, the penalty is |w|^2 / (4 C)."""
-    from scipy.optimize import minimize  # type: ignore[import-untyped]
+    from scipy.optimize import minimize
 
     judged, penalty = made(40), 0.3
 
@@ -166,16 +164,6 @@ def test_ndcg_is_that_of_ir_measures(seed: int) -> None:
     assert ndcg(each, None) == pytest.approx(ir_measures.calc_aggregate([nDCG @ 10], qrels, first)[nDCG @ 10])
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    draw = np.random.default_rng(3)
-    covered = 0
-    for _ in range(200):
-        mean, low, high = interval(draw.normal(0.1, 1, 60).tolist(), resamples=400)
-        assert low < mean < high
-        covered += low <= 0.1 <= high
-    assert 180 <= covered <= 198
-
-
 QUERIES: list[dict[str, Any]] = [
     {"id": "a", "query": "who signed the lease?"},
     {"id": "b", "query": "revenue of the northern region", "filter": {"stem": "annual report"}},
@@ -282,25 +270,6 @@ def test_a_library_is_fitted_and_compared() -> None:
 def test_the_verdict_follows_the_interval(gain: tuple[float, float, float], word: str) -> None:
     assert word in _verdict(gain, {"q"}, Coefficients({}, {"questions": ["p"]}))
     assert "no comparison" in _verdict(gain, {"q"}, Coefficients({}, {"questions": ["p", "q"]}))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "q1 0 a#1 1\nq1 0 b#2 0\n\nq2 Q0 c 2\n",
-        "query_id\tpage_id\trelevance\nq1\ta#1\t1\nq1\tb#2\t0\nq2\tc\t2",
-    ],
-)
-def test_qrels_come_in_four_columns_or_three(tmp_path: Path, content: str) -> None:
-    (tmp_path / "qrels").write_text(content)
-    assert read_qrels(tmp_path / "qrels") == {"q1": {"a#1": 1, "b#2": 0}, "q2": {"c": 2}}
-
-
-@pytest.mark.parametrize("line", ["q1 a", "q1 0 a yes", "q1 0 a b 1"])
-def test_a_line_that_is_no_judgement_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "qrels").write_text(f"q1 0 a 1\n{line}\n")
-    with pytest.raises(UsageError, match="line 2"):
-        read_qrels(tmp_path / "qrels")
 
 
 def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from conftest import FOOTER
 from ir_measures import RR, R
 
 from pagelens import Library, UsageError
-from pagelens.runs import page_names, read_questions, write_run
+from pagelens.runs import page_names, read_qrels, read_questions, read_run, write_run, write_trec
 
 QUESTIONS: list[Mapping[str, Any]] = [
     {"id": "q1", "query": "who signed the lease?"},
@@ -28,7 +28,7 @@ def write(path: Path, questions: list[Mapping[str, Any]]) -> Path:
     return path
 
 
-def read_run(path: Path) -> list[ir_measures.ScoredDoc]:
+def trec(path: Path) -> list[ir_measures.ScoredDoc]:
     return list(ir_measures.read_trec_run(str(path)))  # type: ignore[no-untyped-call]
 
 
@@ -42,7 +42,7 @@ def test_ir_measures_reads_the_run_in_the_order_of_the_search(small_library: Lib
     told: list[tuple[int, int]] = []
     assert write_run(small_library, questions, out, 100, progress=lambda *at: told.append(at)) == 3
     assert told == [(1, 3), (2, 3), (3, 3)]
-    run = read_run(out)
+    run = trec(out)
     ids = named(small_library)
     qrels = [ir_measures.Qrel(id, ids[answer], 1) for id, answer in ANSWERS.items()]
     assert ir_measures.calc_aggregate([RR @ 10, R @ 100], qrels, run) == {RR @ 10: 1.0, R @ 100: 1.0}
@@ -60,7 +60,7 @@ def test_ir_measures_reads_the_run_in_the_order_of_the_search(small_library: Lib
 def test_one_stage_alone(small_library: Library, tmp_path: Path) -> None:
     questions, out = write(tmp_path / "q.jsonl", QUESTIONS[:1]), tmp_path / "out.trec"
     write_run(small_library, questions, out, 2, stage="bm25")
-    scores = [each.score for each in read_run(out)]
+    scores = [each.score for each in trec(out)]
     found = small_library.search("who signed the lease?", 2, stage="bm25")
     assert scores == pytest.approx([hit.stages["bm25"].score for hit in found], rel=1e-6)
 
@@ -162,3 +162,45 @@ def test_a_run_that_cannot_be_written(small_library: Library, tmp_path: Path) ->
     questions = write(tmp_path / "q.jsonl", QUESTIONS)
     with pytest.raises(UsageError, match="no-folder"):
         write_run(small_library, questions, tmp_path / "no-folder" / "out.trec", 10)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "q1 0 a#1 1\nq1 0 b#2 0\n\nq2 Q0 c 2\n",
+        "query_id\tpage_id\trelevance\nq1\ta#1\t1\nq1\tb#2\t0\nq2\tc\t2",
+    ],
+)
+def test_qrels_come_in_four_columns_or_three(tmp_path: Path, content: str) -> None:
+    (tmp_path / "qrels").write_text(content)
+    assert read_qrels(tmp_path / "qrels") == {"q1": {"a#1": 1, "b#2": 0}, "q2": {"c": 2}}
+
+
+@pytest.mark.parametrize("line", ["q1 a", "q1 0 a yes", "q1 0 a b 1"])
+def test_a_line_that_is_no_judgement_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "qrels").write_text(f"q1 0 a 1\n{line}\n")
+    with pytest.raises(UsageError, match="line 2"):
+        read_qrels(tmp_path / "qrels")
+
+
+def test_qrels_that_disagree_with_themselves_are_refused_and_repetition_is_not(tmp_path: Path) -> None:
+    (tmp_path / "qrels").write_text("q1 0 a 1\nq1 0 a 1\n")
+    assert read_qrels(tmp_path / "qrels") == {"q1": {"a": 1}}
+    (tmp_path / "qrels").write_text("q1 0 a 1\nq1 0 a 2\n")
+    with pytest.raises(UsageError, match="line 2: page a was judged 1 for q1 before, now 2"):
+        read_qrels(tmp_path / "qrels")
+    with pytest.raises(UsageError, match="No such file"):
+        read_qrels(tmp_path / "none")
+
+
+def test_a_run_comes_back_in_its_order(tmp_path: Path) -> None:
+    run = {"q1": ["b", "a", "c"], "q2": []}
+    write_trec(tmp_path / "run", run)
+    assert read_run(tmp_path / "run") == {"q1": ["b", "a", "c"]}
+    assert [each.doc_id for each in sorted(trec(tmp_path / "run"), key=lambda e: -e.score)] == ["b", "a", "c"]
+    (tmp_path / "run").write_text("q1 Q0 a 1 0.5 tag\nq1 Q0 a 2 0.4 tag\n")
+    with pytest.raises(UsageError, match="line 2: page a comes twice"):
+        read_run(tmp_path / "run")
+    (tmp_path / "run").write_text("q1 a 0.5\n")
+    with pytest.raises(UsageError, match="line 1"):
+        read_run(tmp_path / "run")

@@ -548,8 +548,8 @@ def fit(
 
     Example: `pagelens fit --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}' --out mine.json`
     """
-    from pagelens.fitting import fit_library, read_qrels
-    from pagelens.runs import page_names, read_questions
+    from pagelens.fitting import fit_library
+    from pagelens.runs import page_names, read_qrels, read_questions
 
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: its name must end in .json, so that --rerank {out}@50 finds a file")
@@ -575,6 +575,105 @@ def fit(
         _print(f"{row.name:40} nDCG@10 {row.ndcg:.3f}  gain {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     _print(fitted.verdict)
     _say(f"written to {out}; use it with --rerank {out}@50")
+
+
+@app.command("eval")
+def evaluate(
+    queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
+    qrels: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Which pages answer: TREC's four columns, or query page relevance, as BEIR."
+        ),
+    ],
+    library: Folder = None,
+    page_name: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
+    ] = "{doc_id}#{number}",
+    rerank: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME@PAGES", help="As for search; the verdict is about the last one."),
+    ] = None,
+    prefer: Annotated[
+        Literal["precision", "recall"] | None,
+        typer.Option(help="What matters more: nDCG@5 decides, or R@10. Default: nDCG@10."),
+    ] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(min=0, metavar="MS", help="That a search may take.")
+    ] = None,
+    gpu_hour: Annotated[
+        float | None, typer.Option(min=0, metavar="PRICE", help="Of an hour of the machine.")
+    ] = None,
+    queries_per_second: Annotated[
+        float | None, typer.Option(min=0, metavar="N", help="How many questions are asked.")
+    ] = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option("--exhaustive", help="Let the reranker score every page too; up to 1,000 pages."),
+    ] = False,
+    runs: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Evaluate these TREC runs instead of searching: bm25.trec, ..."),
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every stage's TREC run there.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report with plots and the ten worst questions."),
+    ] = None,
+    models: Models = None,
+    device: Device = "auto",
+    features: Level = "auto",
+    int8: Int8 = False,
+    with_text: WithText = False,
+    commercial: Commercial = False,
+    as_json: Json = False,
+) -> None:
+    """How good each stage is on questions with known answers, and whether the reranker pays.
+
+    Three answers: add the reranker, skip it, or mend the first stage. docs/verdict.md has the rules.
+
+    Example: `pagelens eval --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}' --html out.html`
+
+    Example: `pagelens eval --queries q.jsonl --qrels qrels.tsv --rerank qwen3-vl-2b@20 --gpu-hour 2.50`
+    """
+    from pagelens import report
+    from pagelens.asking import store
+    from pagelens.evaluation import evaluate as measure
+    from pagelens.runs import read_qrels, read_questions
+
+    if runs and (rerank or exhaustive):
+        raise UsageError("--runs evaluates what was found before: leave out --rerank and --exhaustive")
+    looking = Looking(device, "auto", features, with_text, int8, commercial)
+    asked, judged = read_questions(queries), read_qrels(qrels)
+    with _open(library, models, must_exist=True, looking=looking) as opened:
+        with _counting(as_json) as advance:
+            found = measure(
+                opened,
+                asked,
+                judged,
+                page_name,
+                None if rerank == ["none"] else rerank or "auto",
+                prefer=prefer,
+                budget_ms=budget_ms,
+                gpu_hour=gpu_hour,
+                queries_per_second=queries_per_second,
+                exhaustive=exhaustive,
+                runs=runs,
+                progress=advance,
+            )
+        if run_dir is not None:
+            store(found.asked, run_dir)
+            _say(f"{counted(len(found.asked.runs), 'run')} written to {run_dir}")
+        if html is not None:
+            _write(html, report.html(found, opened))
+            _say(f"report written to {html}")
+    if as_json:
+        _out(found.as_dict())
+    else:
+        for line in report.lines(found):
+            _print(line)
 
 
 @app.command()
@@ -766,9 +865,16 @@ def _duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def _counting(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Questions answered, on standard error."""
+    """Questions answered and the time left, on standard error."""
+    started = time.monotonic()
     with _meter(quiet) as tell:
-        yield lambda done, total: tell(done, total, f"{done} of {counted(total, 'question')}")
+
+        def advance(done: int, total: int) -> None:
+            left = (time.monotonic() - started) / done * (total - done) if done else 0.0
+            rest = f", {_duration(left)} left" if 0 < done < total else ""
+            tell(done, total, f"{done} of {counted(total, 'question')}{rest}")
+
+        yield advance
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ had no part in the fit: neither their questions nor their pages.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,9 @@ import numpy as np
 from pagelens.errors import Missing, UsageError
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.scores import standardised
+from pagelens.significance import clusters, interval
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pagelens.library import Library
     from pagelens.searching import Reranker
 
@@ -63,7 +63,7 @@ class Row:
     ndcg: float
     """Mean nDCG@10."""
     gain: tuple[float, float, float]
-    """Over the first stage: mean and 95% interval."""
+    """Over the first stage: mean and 95% interval, over documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,8 @@ def fit_library(
             ndcg(each, own) for each, own in zip(both, weights, strict=True)
         ]
         blend[after.name] = _ratio(fit(both, BLEND_PENALTY))
-    rows = [_row(name, values, base) for name, values in ways.items()]
+    groups = clusters([each.home for each in judged])
+    rows = [_row(name, values, base, groups) for name, values in ways.items()]
     penalty = choose_penalty(judged)
     weights_of = dict(zip(features, map(float, fit(judged, penalty)), strict=True))
     card = {
@@ -124,7 +125,7 @@ def fit_library(
         "figures": [{"name": row.name, "nDCG@10": row.ndcg, "gain": row.gain} for row in rows],
         "questions": sorted(each.id for each in judged),
     }
-    verdict = _verdict(interval(np.subtract(new, old).tolist()), {e.id for e in judged}, shipped)
+    verdict = _verdict(interval(np.subtract(new, old), groups), {e.id for e in judged}, shipped)
     return Fitted(Coefficients(weights_of, card, blend), len(judged), tuple(rows), verdict)
 
 
@@ -138,23 +139,6 @@ def _verdict(gain: tuple[float, float, float], questions: set[str], shipped: Coe
     if high < 0:
         return f"keep the shipped coefficients: the fitted ones lose {size}"
     return f"keep the shipped coefficients: no difference can be told, more questions may tell one ({size})"
-
-
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Query id -> page name -> relevance, from TREC's four columns or from three: query, page, relevance.
-
-    Raises:
-        UsageError: a line is neither; a first line of three names is passed over.
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        parts = line.split()
-        if not parts or (number == 1 and len(parts) == 3 and not parts[2].lstrip("-").isdecimal()):
-            continue
-        if len(parts) not in (3, 4) or not parts[-1].lstrip("-").isdecimal():
-            raise UsageError(f"{path}, line {number}: a judgement looks like `q1 0 report#4 1`")
-        qrels.setdefault(parts[0], {})[parts[-2]] = int(parts[-1])
-    return qrels
 
 
 def judge(
@@ -233,8 +217,8 @@ def _ratio(weights: np.ndarray) -> float:
     return float(max(0.0, own) / max(before, 0.01))
 
 
-def _row(name: str, values: Sequence[float], base: Sequence[float]) -> Row:
-    return Row(name, float(np.mean(values)), interval(np.subtract(values, base).tolist()))
+def _row(name: str, values: Sequence[float], base: Sequence[float], groups: np.ndarray) -> Row:
+    return Row(name, float(np.mean(values)), interval(np.subtract(values, base), groups))
 
 
 def fit(judged: Sequence[Judged], penalty: float, without: frozenset[str] = frozenset()) -> np.ndarray:
@@ -315,12 +299,11 @@ def out_of_fold(
 
 def folds(judged: Sequence[Judged], number: int) -> list[frozenset[str]]:
     """Documents in `number` parts with about as many questions each; those that share a question in one."""
-    groups: list[set[str]] = []
-    for each in judged:
-        touching = [group for group in groups if group & each.home]
-        groups = [group for group in groups if not group & each.home]
-        groups.append(set(each.home).union(*touching))
-    sizes = {frozenset(group): sum(bool(each.home & group) for each in judged) for group in groups}
+    together: dict[int, set[str]] = defaultdict(set)
+    for each, group in zip(judged, clusters([each.home for each in judged]), strict=True):
+        together[int(group)] |= each.home
+    groups = [frozenset(group) for group in together.values()]
+    sizes = {group: sum(bool(each.home & group) for each in judged) for group in groups}
     parts: list[set[str]] = [set() for _ in range(min(number, len(groups)))]
     loads = [0] * len(parts)
     for group in sorted(sizes, key=lambda group: (-sizes[group], min(group))):
@@ -341,11 +324,3 @@ def ndcg(judged: Judged, weights: np.ndarray | None, depth: int = 10) -> float:
     gains = judged.relevant[order][:depth] / np.log2(np.arange(2, 2 + min(depth, len(order))))
     ideal = 1 / np.log2(np.arange(2, 2 + min(depth, judged.answers)))
     return float(gains.sum() / ideal.sum())
-
-
-def interval(differences: Sequence[float], resamples: int = 10_000) -> tuple[float, float, float]:
-    """The mean of paired differences and its 95% interval by the bootstrap over questions (Efron 1979)."""
-    values = np.asarray(differences, float)
-    draws = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
-    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)

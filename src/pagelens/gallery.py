@@ -1,6 +1,6 @@
 """Hits as HTML: a gallery for a notebook, or a whole page that needs no other file.
 
-Whatever comes from a document, a file name or a question is escaped by `_text`. No scripts, nothing loaded
+Whatever comes from a document, a file name or a question is escaped by `escaped`. No scripts, nothing loaded
 from elsewhere: pictures are data URIs, and a page grows when its `<details>` is opened. The gallery takes the
 colours of paper and ink from where it stands, so that it fits light and dark notebooks alike.
 """
@@ -32,32 +32,37 @@ QUALITY = 60
 
 def gallery_html(hits: Hits) -> str:
     """A fragment for a notebook; its style holds inside it only."""
-    return f"<style>{_STYLE}</style>\n{_section(hits.query, hits)}"
+    return f"<style>{_STYLE}</style>\n{section(hits.query, hits)}"
 
 
 def page_html(results: Sequence[tuple[str, Hits]]) -> str:
-    """A whole page, UTF-8, that needs no other file: a section for each title and its hits.
+    """A whole page, UTF-8, that needs no other file: a section for each title and its hits."""
+    title = results[0][0] if len(results) == 1 else counted(len(results), "question")
+    sections = (section(title, hits, f"result-{i}") for i, (title, hits) in enumerate(results, start=1))
+    return whole_page(title, f"{_contents([title for title, _ in results])}{''.join(sections)}")
+
+
+def whole_page(title: str, body: str, style: str = "") -> str:
+    """A page around `body`, which may hold sections.
 
     Its Content-Security-Policy allows its own style and data URIs as images, nothing else.
     """
-    style = _PAGE_STYLE + _STYLE
+    style = _PAGE_STYLE + _STYLE + style
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
-    title = results[0][0] if len(results) == 1 else counted(len(results), "question")
-    sections = (_section(title, hits, f"result-{i}") for i, (title, hits) in enumerate(results, start=1))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_text(title)} - pagelens</title>
+<title>{escaped(title)} - pagelens</title>
 <style>{style}</style>
 </head>
 <body>
-{_contents([title for title, _ in results])}{"".join(sections)}</body>
+{body}</body>
 </html>
 """
 
@@ -66,21 +71,24 @@ def _contents(titles: Sequence[str]) -> str:
     if len(titles) < 2:
         return ""
     links = (
-        f'<li><a href="#result-{i}" dir="auto">{_text(title)}</a></li>'
+        f'<li><a href="#result-{i}" dir="auto">{escaped(title)}</a></li>'
         for i, title in enumerate(titles, start=1)
     )
     return f"<nav><ol>{''.join(links)}</ol></nav>\n"
 
 
-def _section(title: str, hits: Hits, anchor: str = "") -> str:
+def section(title: str, hits: Hits, anchor: str = "") -> str:
+    """A title and the hits below it."""
     name = f' id="{anchor}"' if anchor else ""
-    question = f'<div class="question" dir="auto">{_text(hits.query)}</div>\n' if title != hits.query else ""
+    question = (
+        f'<div class="question" dir="auto">{escaped(hits.query)}</div>\n' if title != hits.query else ""
+    )
     facts = [counted(len(hits), "page"), f"profile {hits.profile}"]
     facts += [f"{stage} {milliseconds:.0f} ms" for stage, milliseconds in hits.timings.items()]
-    notes = "".join(f'<div class="note" dir="auto">{_text(note)}</div>\n' for note in hits.notes)
+    notes = "".join(f'<div class="note" dir="auto">{escaped(note)}</div>\n' for note in hits.notes)
     cards = "".join(_card(number, hit) for number, hit in enumerate(hits, start=1))
     return (
-        f'<section class="pagelens"{name}>\n<h2 dir="auto">{_text(title)}</h2>\n{question}'
+        f'<section class="pagelens"{name}>\n<h2 dir="auto">{escaped(title)}</h2>\n{question}'
         f'<div class="facts">{_spans(facts)}</div>\n{notes}{cards or _NOTHING}</section>\n'
     )
 
@@ -91,9 +99,9 @@ def _card(number: int, hit: Hit) -> str:
     likely = "" if hit.probability is None else f'<div class="likely">{hit.probability:.0%} likely</div>'
     return (
         f'<article class="hit">\n{page}\n<div class="body">\n'
-        f'<div class="head"><span class="number">{number}</span><h3 title="{_text(hit.path)}">'
-        f'<bdi>{_text(hit.name)}</bdi> <span class="page">page {hit.page}</span></h3>'
-        f'<div class="score"><b>{hit.score:.4g}</b> {_text(hit.last_stage or "")}{likely}</div></div>\n'
+        f'<div class="head"><span class="number">{number}</span><h3 title="{escaped(hit.path)}">'
+        f'<bdi>{escaped(hit.name)}</bdi> <span class="page">page {hit.page}</span></h3>'
+        f'<div class="score"><b>{hit.score:.4g}</b> {escaped(hit.last_stage or "")}{likely}</div></div>\n'
         f'{detail}{_quotes(hit)}<div class="stages">{stages}</div>\n</div>\n</article>\n'
     )
 
@@ -101,20 +109,20 @@ def _card(number: int, hit: Hit) -> str:
 def _stage(name: str, stage: Stage) -> str:
     """Rank and score; the reasons, where a stage has some, when the pointer rests on it."""
     reasons = ", ".join(f"{each} {feature.share:+.2f}" for each, feature in stage.features.items())
-    why = f' title="{_text(reasons)}"' if reasons else ""
-    return f"<span{why}>{_text(name)} #{stage.rank} \N{MIDDLE DOT} {stage.score:.4g}</span>"
+    why = f' title="{escaped(reasons)}"' if reasons else ""
+    return f"<span{why}>{escaped(name)} #{stage.rank} \N{MIDDLE DOT} {stage.score:.4g}</span>"
 
 
 def _quotes(hit: Hit) -> str:
     """The passages with their matching words marked, or how the page begins."""
     if hit.evidence:
         return "".join(f'<div class="quote" dir="auto">{_quote(each)}</div>\n' for each in hit.evidence)
-    begins = _text(hit.snippet) or "no text was read on this page"
+    begins = escaped(hit.snippet) or "no text was read on this page"
     return f'<div class="quote plain" dir="auto">{begins}</div>\n'
 
 
 def _quote(passage: Evidence) -> str:
-    words = ((_text(word), matches) for word, matches in quoted(passage))
+    words = ((escaped(word), matches) for word, matches in quoted(passage))
     return " ".join(f"<mark>{word}</mark>" if matches else word for word, matches in words)
 
 
@@ -123,7 +131,7 @@ def _pictures(hit: Hit) -> tuple[str, str]:
     try:
         image = hit.open_image()
     except Exception as error:  # whatever keeps one image from being read, the rest of the cards stands
-        reason = _text(f"{type(error).__name__}: {error}")
+        reason = escaped(f"{type(error).__name__}: {error}")
         return f'<div class="sheet missing">page image not available<small>{reason}</small></div>', ""
     label = f"page {hit.page} of {hit.name}"
     picture = _picture(mark(image, hit.record, hit.evidence), PAGE_WIDTH, label)
@@ -144,15 +152,15 @@ def _picture(image: Image.Image, width: int, label: str) -> str:
     image.save(jpeg, "JPEG", quality=QUALITY, optimize=True)
     data = base64.b64encode(jpeg.getvalue()).decode()
     size = f'width="{image.width}" height="{image.height}"'
-    return f'<img src="data:image/jpeg;base64,{data}" {size} alt="{_text(label)}">'
+    return f'<img src="data:image/jpeg;base64,{data}" {size} alt="{escaped(label)}">'
 
 
 def _spans(items: Iterable[str]) -> str:
-    return " ".join(f"<span>{_text(item)}</span>" for item in items)
+    return " ".join(f"<span>{escaped(item)}</span>" for item in items)
 
 
-def _text(text: str) -> str:
-    """For the text of an element or a quoted attribute."""
+def escaped(text: str) -> str:
+    """Safe for the text of an element or a quoted attribute."""
     return html.escape(printable(text))
 
 

@@ -297,6 +297,21 @@ class Library:
         scores = falling(found)
         return [(ids[each.id], score) for each, score in zip(found, scores, strict=True) if each.id in ids]
 
+    def trace(
+        self,
+        query: str,
+        k: int = 100,
+        filter: Mapping[str, Any] | None = None,
+        rerank: Cascade = "auto",
+        named_pages: bool = True,
+    ) -> Found:
+        """All that one search saw, the pages by the ids of their points: what an evaluation reads.
+
+        Every candidate is there with what each stage thought of it; `ranking.orders` reads the stages' own
+        orders back.
+        """
+        return self._find(query, k, filter, None, rerank, (), named_pages, Limits())
+
     def candidates(self, query: str, k: int = 50, filter: Mapping[str, Any] | None = None) -> list[Candidate]:
         """The best `k` pages of the first stage as a reranker sees them, with what that stage thought."""
         order = self._searcher.search(Query(query, dict(filter or {})), k).order
@@ -317,6 +332,21 @@ class Library:
 
                 self._models_loaded[name] = TextReranker.load(name, self._models)
         return self._models_loaded[name]
+
+    def steps(self, wanted: Cascade = "auto") -> list[Step]:
+        """The rerankers that `search` would use, each with the weight those before it have for its score."""
+        steps: list[Step] = []
+        blend: Mapping[str, float] = {}
+        for each in parse_cascade(PROFILES[self._profile_name].rerank if wanted == "auto" else wanted):
+            if isinstance(each, Step):
+                steps.append(each)
+                continue
+            name, depth = each
+            reranker = self.reranker(name)
+            steps.append(Step(reranker, depth, blend.get(reranker.name, BLEND)))
+            if isinstance(reranker, EvidenceReranker):
+                blend = reranker.coefficients.blend
+        return steps
 
     def warm(
         self,
@@ -515,7 +545,7 @@ class Library:
             return self._searcher.search(asked, k, stage)
         if stage not in (None, "rerank"):
             raise UsageError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}, rerank")
-        steps = self._steps(rerank)
+        steps = self.steps(rerank)
         if limits.budget_ms is not None:
             for step in steps:
                 if isinstance(step.reranker, BudgetedReranker):
@@ -531,21 +561,6 @@ class Library:
                 "--any-page or named_pages=False leaves them where they are"
             )
         return found
-
-    def _steps(self, wanted: Cascade) -> list[Step]:
-        """Each with its reranker and the weight that the coefficients before it have for its score."""
-        steps: list[Step] = []
-        blend: Mapping[str, float] = {}
-        for each in parse_cascade(PROFILES[self._profile_name].rerank if wanted == "auto" else wanted):
-            if isinstance(each, Step):
-                steps.append(each)
-                continue
-            name, depth = each
-            reranker = self.reranker(name)
-            steps.append(Step(reranker, depth, blend.get(reranker.name, BLEND)))
-            if isinstance(reranker, EvidenceReranker):
-                blend = reranker.coefficients.blend
-        return steps
 
     def _keeping(self, name: str) -> Any:
         """A reranker that keeps features of pages."""

@@ -81,6 +81,23 @@ def reorder(order: Sequence[Ranked], stage: str, opinions: Mapping[str, Opinion]
     return seen + [page for page in order if page.id not in opinions]
 
 
+def orders(pages: Sequence[Ranked], alone: Sequence[str], later: Sequence[str]) -> dict[str, list[str]]:
+    """The ids in the order of each stage, read back from what the pages remember.
+
+    Args:
+        pages: All candidates of one search.
+        alone: Stages that order what they saw and nothing else: the lists, and last their fusion.
+        later: Stages that order the top of the order before them anew; one that saw no page changes nothing.
+    """
+    found: dict[str, list[str]] = {}
+    before: list[str] = []
+    for name in (*alone, *later):
+        seen = {page.id: page.stages[name].rank for page in pages if name in page.stages}
+        order = sorted(seen, key=lambda id: (seen[id], id))
+        found[name] = before = order + ([id for id in before if id not in seen] if name in later else [])
+    return found
+
+
 def falling(order: Sequence[Ranked]) -> list[float]:
     """One number a page that never rises: the score, moved down where a page is of a stage before."""
     scores: list[float] = []

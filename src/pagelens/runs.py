@@ -1,9 +1,9 @@
-"""A file of questions in, a TREC run out."""
+"""The files of an evaluation: questions, judgements, TREC runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,10 +70,10 @@ def write_run(
                     found = library.rank(question.query, k, wanted, stage, rerank)
                 except UsageError as error:
                     raise UsageError(f"{queries}, line {question.line}: {error}") from error
-                for rank, (page_id, score) in enumerate(found, start=1):
+                for page_id, _ in found:
                     if page_id not in names:
                         raise UsageError(f"page {page_id} was ingested while the run was made; make it again")
-                    out.write(f"{question.id} Q0 {names[page_id]} {rank} {score:.9g} {TAG}\n")
+                out.writelines(_run_lines(question.id, [(names[page_id], score) for page_id, score in found]))
                 progress(done, len(questions))
         part.replace(run)
     finally:
@@ -87,12 +87,7 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         UsageError: the file cannot be read, holds no question, a line is none, or an id comes twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"{path} cannot be read: {reason}") from error
-    questions = [_question(text, path, n) for n, text in enumerate(lines, start=1) if text.strip()]
+    questions = [_question(text, path, n) for n, text in enumerate(_lines(path), start=1) if text.strip()]
     first: dict[str, int] = {}
     for each in questions:
         if first.setdefault(each.id, each.line) != each.line:
@@ -114,6 +109,82 @@ def _question(text: str, path: Path, line: int) -> Question:
     if not (_is_name(id) and isinstance(query, str) and query.strip() and isinstance(filter, dict)):
         raise UsageError(f"{path}, line {line} is no question; one looks like {_EXAMPLE}")
     return Question(str(id), query, filter, line)
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Query id -> page name -> relevance; above 0 is relevant.
+
+    TREC's four columns (`q1 0 report#4 1`) or three: query, page, relevance, as BEIR has them. A first line
+    of names is passed over.
+
+    Raises:
+        UsageError: the file cannot be read, a line is no judgement, or two of them disagree.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        parts = line.split()
+        if not parts or (number == 1 and len(parts) in (3, 4) and not any(map(_is_whole, parts))):
+            continue
+        if len(parts) not in (3, 4) or not _is_whole(parts[-1]):
+            raise UsageError(f"{path}, line {number}: a judgement looks like `q1 0 report#4 1`")
+        pages, page, relevance = qrels.setdefault(parts[0], {}), parts[-2], int(parts[-1])
+        if pages.setdefault(page, relevance) != relevance:
+            raise UsageError(
+                f"{path}, line {number}: page {page} was judged {pages[page]} for {parts[0]} before, now "
+                f"{relevance}; leave one of the lines"
+            )
+    return qrels
+
+
+def read_run(path: Path) -> dict[str, list[str]]:
+    """Query id -> page names, best first: by rank, the fourth column of a TREC run.
+
+    Raises:
+        UsageError: the file cannot be read, a line has no six columns, or a page comes twice for a query.
+    """
+    ranks: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        parts = line.split()
+        if not parts:
+            continue
+        if len(parts) != 6 or not _is_whole(parts[3]):
+            raise UsageError(f"{path}, line {number}: a line of a run looks like `q1 Q0 report#4 1 0.7 tag`")
+        pages = ranks.setdefault(parts[0], {})
+        if parts[2] in pages:
+            raise UsageError(f"{path}, line {number}: page {parts[2]} comes twice for {parts[0]}")
+        pages[parts[2]] = int(parts[3])
+    return {id: sorted(pages, key=pages.__getitem__) for id, pages in ranks.items()}
+
+
+def write_trec(path: Path, run: Mapping[str, Sequence[str]]) -> None:
+    """A run whose scores are 1 / rank, so that every tool keeps its order, ties or not.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8") as out:
+            for id, pages in run.items():
+                out.writelines(_run_lines(id, [(page, 1 / n) for n, page in enumerate(pages, start=1)]))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _run_lines(id: str, scored: Iterable[tuple[str, float]]) -> Iterator[str]:
+    for rank, (name, score) in enumerate(scored, start=1):
+        yield f"{id} Q0 {name} {rank} {score:.9g} {TAG}\n"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"{path} cannot be read: {reason}") from error
+
+
+def _is_whole(text: str) -> bool:
+    return text.lstrip("-").isdecimal()
 
 
 def _is_name(value: object) -> bool:

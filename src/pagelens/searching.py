@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CANDIDATES = 100
 """Of each list: recall@100 of the fused list is .940 on `mmdocir-dev` (`benchmarks/retrieval.py`)."""
 STAGES = ("bm25", "text", "document", "fused")
-"""Of the first stage. After it come `rerank` and `rules`."""
+"""Of the first stage. After it come those of `stage_names`, and `rules.STAGE`."""
 BLEND = 1.0
 """Weight of a reranker's standardised score beside that of the stage before, unless fitted."""
 
@@ -100,6 +100,11 @@ class Step:
     """Of its score beside the stage before it."""
 
 
+def stage_names(steps: Sequence[Step]) -> list[str]:
+    """What each reranker's stage is called."""
+    return ["rerank"] if len(steps) == 1 else [f"rerank:{step.reranker.name}" for step in steps]
+
+
 Cascade: TypeAlias = str | Step | Sequence[str | Step] | None
 """`"auto"`, a name, several (`["evidence@50", "text@20"]`), or none."""
 DEPTH = {"evidence": 50}
@@ -139,6 +144,8 @@ class Found:
     """What a search found, best first."""
 
     order: list[Ranked]
+    beyond: list[Ranked] = field(default_factory=list)
+    """The candidates after those asked for, in their order."""
     timings: dict[str, float] = field(default_factory=dict)
     """Milliseconds by step."""
     weights: Mapping[int, float] = field(default_factory=dict)
@@ -239,8 +246,7 @@ class Searcher:
         clock.lap("scores")
         order = first_order(lists, stage)
         clock.lap("fusion")
-        for step in steps:
-            name = "rerank" if len(steps) == 1 else f"rerank:{step.reranker.name}"
+        for step, name in zip(steps, stage_names(steps), strict=True):
             if _sure(order, step, limits.skip_margin):
                 notes.append(f"{step.reranker.name} was left out: the best page leads by the margin set")
                 continue
@@ -250,7 +256,7 @@ class Searcher:
             order = rule(order, self._store)
         if rules:
             clock.lap("rules")
-        found.order, found.timings = order[:k], clock.laps
+        found.order, found.beyond, found.timings = order[:k], order[k:], clock.laps
         return found
 
     def idf(self, terms: frozenset[int]) -> dict[int, float]:

@@ -1,0 +1,223 @@
+"""Questions whose answers are known, each searched once.
+
+The pages remember what each stage thought of them, so one search gives the run of every stage.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from pagelens import rules
+from pagelens.errors import UsageError
+from pagelens.ranking import Ranked, orders
+from pagelens.runs import Question, page_names, read_run, write_trec
+from pagelens.searching import STAGES, Step, stage_names
+from pagelens.significance import clusters
+from pagelens.store.points import page_point_id
+from pagelens.wording import counted
+
+if TYPE_CHECKING:
+    from pagelens.library import Library
+
+Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
+"""Query id -> page name -> relevance; above 0 is relevant."""
+Run: TypeAlias = Mapping[str, Sequence[str]]
+"""Query id -> page names, best first."""
+
+DEPTH = 100
+"""Pages of a run."""
+FEW = 10
+"""Independent documents: with fewer, intervals are rough."""
+_SHOWN = 3
+"""Names in a message."""
+
+
+class Known(NamedTuple):
+    """A page of the library, as the judgements see it."""
+
+    name: str
+    page_id: str
+    words: int
+
+    @property
+    def doc_id(self) -> str:
+        """The document it is of."""
+        return self.page_id.partition("#")[0]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The questions that count: those with a relevant page."""
+
+    questions: list[Question]
+    qrels: dict[str, Mapping[str, int]]
+    """Of these questions, in their order."""
+    homes: list[frozenset[str]]
+    """The doc_ids of each question's relevant pages, as far as the library has them."""
+    groups: np.ndarray
+    """Questions that share a document have the same number (`clusters`). *Shape:* (questions,)."""
+    notes: list[str]
+    """What was left out and what is counted how, with numbers."""
+
+    @property
+    def documents(self) -> int:
+        """How many groups of questions are independent."""
+        return int(self.groups.max()) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question, searched."""
+
+    orders: Mapping[str, Sequence[str]]
+    """Stage -> all candidates by the ids of their points, best first."""
+    pages: Mapping[str, Ranked]
+    """By those ids."""
+    laps: Mapping[str, float]
+    """Milliseconds by step."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task and every stage's run of it."""
+
+    task: Task
+    pages: Mapping[str, Known]
+    """Of the library, by the ids of their points."""
+    runs: Mapping[str, Run]
+    """By stage, in the order of the search."""
+    answers: Sequence[Answer] = ()
+    """One a question; none where the runs were read from files."""
+    steps: Sequence[Step] = ()
+    """The rerankers."""
+
+    def run(self, orders: Sequence[Sequence[str]]) -> Run:
+        """Orders by point ids, one a question, as a run."""
+        return {
+            question.id: [self.pages[id].name for id in order[:DEPTH]]
+            for question, order in zip(self.task.questions, orders, strict=True)
+        }
+
+
+def known_pages(library: Library, template: str) -> dict[str, Known]:
+    """The library's pages by the ids of their points; `template` as `runs.page_names`."""
+    names = page_names(library, template)
+    return {
+        page_point_id(page["page_id"]): Known(names[page["page_id"]], page["page_id"], page["words"])
+        for page in library.pages()
+        if page["page_id"] in names
+    }
+
+
+def judged_task(questions: Sequence[Question], qrels: Qrels, pages: Iterable[Known]) -> Task:
+    """The questions with a relevant page; what is odd about the others, in notes.
+
+    A relevant page that the library does not have counts as not found: that is what a user would see.
+
+    Raises:
+        UsageError: no question is left, or no relevant page is in the library.
+    """
+    documents = {page.name: page.doc_id for page in pages}
+    judged = [each for each in questions if each.id in qrels]
+    answers = {each.id: {page for page, grade in qrels[each.id].items() if grade > 0} for each in judged}
+    kept = [each for each in judged if answers[each.id]]
+    if not judged:
+        raise UsageError(
+            f"no question is judged: the questions have ids such as {_some(each.id for each in questions)}, "
+            f"the judgements such as {_some(qrels)}"
+        )
+    if not kept:
+        raise UsageError(
+            f"no page is judged relevant: all judgements of {counted(len(judged), 'question')} are 0 or less"
+        )
+    missing = {page for pages_ in answers.values() for page in pages_ if page not in documents}
+    if all(answers[each.id] <= missing for each in kept):
+        raise UsageError(
+            f"no relevant page is in this library: the judgements name pages such as {_some(missing)}, the "
+            f"library such as {_some(documents)}; --page-name says how the judgements name them"
+        )
+    notes = []
+    if left := len(questions) - len(judged):
+        notes.append(f"{counted(left, 'question')} left out: not judged")
+    if left := len(judged) - len(kept):
+        notes.append(f"{counted(left, 'question')} left out: no page is judged relevant")
+    if strangers := len(qrels.keys() - {each.id for each in questions}):
+        notes.append(f"{counted(strangers, 'judged question')} not asked: the file of questions lacks them")
+    if missing:
+        lost = sum(answers[each.id] <= missing for each in kept)
+        notes.append(
+            f"{counted(len(missing), 'relevant page')} not in the library, such as {_some(missing)}, count "
+            f"as not found; {counted(lost, 'question')} with no other score 0"
+        )
+    if all(grade > 0 for each in kept for grade in qrels[each.id].values()):
+        notes.append("only relevant pages are judged: any other page counts as not relevant")
+    homes = [frozenset(documents[page] for page in answers[each.id] - missing) for each in kept]
+    task = Task(kept, {each.id: qrels[each.id] for each in kept}, homes, clusters(homes), notes)
+    if 1 < task.documents < FEW:
+        notes.append(f"the questions are about {task.documents} independent documents: intervals are rough")
+    return task
+
+
+def ask(
+    library: Library,
+    task: Task,
+    pages: Mapping[str, Known],
+    steps: Sequence[Step],
+    k: int = DEPTH,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Asked:
+    """Search every question once; the first one twice, so that no model is loaded while the clock runs.
+
+    Raises:
+        UsageError: a question's filter is wrong, or pages were ingested meanwhile.
+    """
+    searched = []
+    for done, each in enumerate([task.questions[0], *task.questions]):
+        try:
+            trace = library.trace(each.query, k, each.filter, steps)
+        except UsageError as error:
+            raise UsageError(f"question {each.id}: {error}") from error
+        found = {page.id: page for page in [*trace.order, *trace.beyond]}
+        if strange := found.keys() - pages.keys():
+            raise UsageError(f"{counted(len(strange), 'page')} were ingested meanwhile; evaluate again")
+        searched.append((found, trace.timings))
+        progress(done)
+    held = {name for found, _ in searched for page in found.values() for name in page.stages}
+    alone = [name for name in STAGES if name in held]
+    later = [name for name in [*stage_names(steps), rules.STAGE] if name in held]
+    answers = [
+        Answer(orders([*found.values()], alone, later), found, timings) for found, timings in searched[1:]
+    ]
+    empty = Asked(task, pages, {}, answers, steps)
+    runs = {name: empty.run([answer.orders[name] for answer in answers]) for name in [*alone, *later]}
+    return replace(empty, runs=runs)
+
+
+def stored(task: Task, pages: Mapping[str, Known], folder: Path) -> Asked:
+    """The TREC runs of a folder, in the order of their file names, in place of searches.
+
+    Raises:
+        UsageError: there is none, or one cannot be read.
+    """
+    files = sorted(folder.glob("*.trec"))
+    if not files:
+        raise UsageError(f"{folder} holds no run; `pagelens eval --run-dir {folder}` writes some")
+    return Asked(task, pages, {re.sub(r"^\d+-", "", file.stem): read_run(file) for file in files})
+
+
+def store(asked: Asked, folder: Path) -> None:
+    """Every stage's run as TREC has it, for `stored` and other tools: `<number>-<stage>.trec`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, run) in enumerate(asked.runs.items()):
+        write_trec(folder / f"{number}-{name}.trec", run)
+
+
+def _some(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")

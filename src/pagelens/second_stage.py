@@ -1,0 +1,246 @@
+"""The last reranker of an evaluation: its scores out of fold, their noise, what other settings would give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagelens.asking import DEPTH, Asked, Task
+from pagelens.fitting import FEWEST, Judged, out_of_fold
+from pagelens.measures import measured, oracle
+from pagelens.rerankers.evidence import EvidenceReranker
+from pagelens.searching import Step
+from pagelens.store.points import page_point_id
+from pagelens.sweeping import (
+    Blend,
+    Depth,
+    Margin,
+    Seen,
+    best_blend,
+    depth_sweep,
+    enough,
+    read_seen,
+    skip_margin,
+)
+
+if TYPE_CHECKING:
+    from pagelens.library import Library
+
+AGAIN = 10
+"""Questions that are scored a second time, to see how much scores move by themselves."""
+LITTLE_LEFT = 0.01
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """The last reranker, and what it saw."""
+
+    stage: str
+    before: str
+    """The stage whose order it was given."""
+    step: Step | None
+    """None for a stored run."""
+    seen: Sequence[Seen]
+    """One a question; none where its scores cannot be read back."""
+    trained_on: int = 0
+    """How many of the questions it was fitted to."""
+    held_out: bool = False
+    """Whether `seen` is weighed with coefficients that know nothing of a question's documents."""
+
+    @property
+    def name(self) -> str:
+        """Of its row in the report."""
+        return f"{self.stage}, out of fold" if self.held_out else self.stage
+
+    @property
+    def depth(self) -> int:
+        """Pages that it saw."""
+        return max((len(each.values) for each in self.seen), default=0) or DEPTH
+
+
+def last_reranker(asked: Asked) -> Reranking | None:
+    """None where no stage is one."""
+    names = list(asked.runs)
+    stages = [name for name in names if name.partition(":")[0] == "rerank"]
+    if not stages:
+        return None
+    stage = stages[-1]
+    before = names[max(0, names.index(stage) - 1)]
+    seen = [read_seen(stage, before, each.orders[before], each.pages) for each in asked.answers]
+    readable = [each for each in seen if each is not None]
+    step = asked.steps[-1] if asked.steps else None
+    trained = 0 if step is None else fitted_to(step, asked.task)
+    return Reranking(stage, before, step, readable if len(readable) == len(seen) else [], trained)
+
+
+def fitted_to(step: Step, task: Task) -> int:
+    """How many questions of a task its coefficients were fitted to."""
+    if not isinstance(step.reranker, EvidenceReranker):
+        return 0
+    known = set(step.reranker.coefficients.card.get("questions", ()))
+    return sum(each.id in known for each in task.questions)
+
+
+def hold_out(asked: Asked, last: Reranking) -> Reranking:
+    """Weighed anew where it was fitted to some of the questions: each question without its documents.
+
+    The folds are those of `fitting.out_of_fold`. With too few documents for folds it stays as it is.
+    """
+    if not (last.trained_on and last.seen):
+        return last
+    judged = []
+    for question, home, seen in zip(asked.task.questions, asked.task.homes, last.seen, strict=True):
+        pages = [asked.pages[id] for id in seen.ids[: len(seen.values)]]
+        relevant = {page for page, grade in asked.task.qrels[question.id].items() if grade > 0}
+        if home and pages:
+            judged.append(
+                Judged(
+                    question.id,
+                    seen.columns(),
+                    np.array([page.name in relevant for page in pages], bool),
+                    np.array([page.doc_id for page in pages]),
+                    home,
+                    len(relevant),
+                )
+            )
+    if len({each.home for each in judged}) < FEWEST:
+        return last
+    own = dict(zip((each.id for each in judged), out_of_fold(judged), strict=True))
+    weighed = [
+        # without a relevant page in the library any weights will do
+        replace(seen, weights=own.get(question.id, seen.weights))
+        for question, seen in zip(asked.task.questions, last.seen, strict=True)
+    ]
+    return replace(last, seen=weighed, held_out=True)
+
+
+def noise(library: Library, asked: Asked, last: Reranking, measure: str) -> float | None:
+    """Mean absolute change of a measure when the same pages are scored in the opposite order.
+
+    They come in other batches then, and sums in 16 bits come out otherwise. Of a sample of the questions;
+    None where it cannot be told.
+    """
+    if last.step is None or not last.seen:
+        return None
+    score, moved = last.step.reranker.score, []
+    for number in np.linspace(0, len(last.seen) - 1, min(AGAIN, len(last.seen))).astype(int):
+        seen, question = last.seen[number], asked.task.questions[number]
+        there = {
+            page_point_id(each.page.page_id): each
+            for each in library.candidates(question.query, DEPTH, question.filter)
+        }
+        ids = seen.ids[: len(seen.values)]
+        if len(ids) < 2 or not there.keys() >= set(ids):
+            continue
+        one = score(question.query, [there[id] for id in ids])
+        two = score(question.query, [there[id] for id in reversed(ids)])[::-1]
+        if np.isfinite([*one, *two]).all():
+            qrels = {question.id: asked.task.qrels[question.id]}
+            orders = [seen.order(scores=np.array(scores)) for scores in (one, two)]
+            runs = [{question.id: [asked.pages[id].name for id in order]} for order in orders]
+            first, second = (measured(qrels, run, [measure])[measure][0] for run in runs)
+            moved.append(abs(second - first))
+    return float(np.mean(moved)) if moved else None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the sweeps say."""
+
+    sweep: Sequence[Depth] = ()
+    enough: Depth | None = None
+    """The fewest pages that do as well, within the budget."""
+    margin: Margin | None = None
+    blend: Blend | None = None
+    exhaustive: Sequence[Depth] = ()
+    """The sweep up to every page of the library that a list holds."""
+    unseen: float = 0.0
+    """What the deciding measure loses because a page is in the first 100 and not among those seen."""
+    low: float = 0.0
+    """What it loses because a page that was seen ranks low."""
+
+    @property
+    def next(self) -> str:
+        """Where more is to be had."""
+        if max(self.unseen, self.low) < LITTLE_LEFT:
+            return "little is left for any reranker"
+        if self.low >= self.unseen:
+            return (
+                f"a better reranker, be it on fewer pages: {self.low:.3f} is lost in the order of the pages "
+                f"seen, {self.unseen:.3f} below them"
+            )
+        return (
+            f"more pages, be it for a smaller reranker: {self.unseen:.3f} is lost below the pages seen, "
+            f"{self.low:.3f} in their order"
+        )
+
+
+def advise(
+    asked: Asked,
+    last: Reranking,
+    measure: str,
+    gains: np.ndarray,
+    milliseconds: float | None,
+    deep: Asked | None,
+) -> Advice:
+    """Sweep what can be swept.
+
+    Args:
+        asked: The task and its runs.
+        last: The reranker.
+        measure: Which decides.
+        gains: In that measure, over the stage before. *Shape:* (questions,).
+        milliseconds: That it may take; None: as long as it likes.
+        deep: The same questions with every page reranked.
+    """
+    if not last.seen:
+        return Advice()
+    qrels, groups = asked.task.qrels, asked.task.groups
+
+    def quality(orders: Sequence[Sequence[str]]) -> np.ndarray:
+        return measured(qrels, asked.run(orders), [measure])[measure]
+
+    def ceiling(depth: int) -> float:
+        return limit(asked, last.before, depth, measure)
+
+    def sweep_of(of: Asked, seen: Sequence[Seen]) -> list[Depth]:
+        return depth_sweep(
+            seen,
+            quality,
+            lambda depth: limit(of, last.before, depth, measure),
+            groups,
+            own_milliseconds(of, last.stage),
+        )
+
+    sweep = sweep_of(asked, last.seen)
+    more: list[Depth] = []
+    if deep is not None and (other := last_reranker(deep)) is not None and other.seen:
+        pairs = zip(other.seen, last.seen, strict=True)
+        more = sweep_of(deep, [replace(each, weights=own.weights) for each, own in pairs])
+    reached = float(quality([each.order() for each in last.seen]).mean())
+    here = ceiling(last.depth)
+    return Advice(
+        sweep,
+        enough(sweep, milliseconds),
+        skip_margin(last.seen, gains),
+        best_blend(last.seen, quality, groups),
+        more,
+        max(0.0, ceiling(DEPTH) - here),
+        max(0.0, here - reached),
+    )
+
+
+def limit(asked: Asked, before: str, depth: int, measure: str) -> float:
+    """What the best order of the first `depth` pages of a stage gives."""
+    qrels = asked.task.qrels
+    return float(measured(qrels, oracle(qrels, asked.runs[before], depth), [measure])[measure].mean())
+
+
+def own_milliseconds(asked: Asked, stage: str) -> float | None:
+    """What a stage by itself takes, mean; None of stored runs."""
+    if not asked.answers:
+        return None
+    return float(np.mean([answer.laps.get(stage, 0.0) for answer in asked.answers]))
