@@ -52,6 +52,14 @@ FAMILIES: Mapping[str, Callable[[Path, str, str], Model]] = {
 """Visual encoders by name, each held against a second implementation; the names are those of
 `weights.MODELS` too."""
 
+THROUGH_SENTENCE_TRANSFORMERS: Mapping[str, tuple[str, str]] = {
+    "colqwen2.5": ("vidore/colqwen2.5-v0.2", "6f6fcdfd1a114dfe365f529701b33d66b9349014"),
+    "colsmol-256m": ("vidore/colSmol-256M", "a59110fdf114638b8018e6c9a018907e12f14855"),
+    "colsmol-500m": ("vidore/colSmol-500M", "1aa9325cba7ed2b3b9b97ede4d55026322504902"),
+}
+"""Loads and untested here, by name: repository and revision. Apache-2.0. Other repositories of that library
+go by their own name, `owner/name`."""
+
 
 def load_encoder(
     name: str,
@@ -64,7 +72,8 @@ def load_encoder(
     """A visual encoder, ready: `encode_images(images)`, `encode_query(question)`.
 
     Args:
-        name: One of `FAMILIES`.
+        name: One of `FAMILIES`; or, untested here, one of `THROUGH_SENTENCE_TRANSFORMERS`, or a repository of
+            that library as `owner/name`.
         weights: A folder in the published layout, of any size; default: the published weights, from where
             `weights.fetch` finds them.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -72,15 +81,32 @@ def load_encoder(
         models: Folder with a folder a model, looked into for `weights`; default `$PAGELENS_MODELS`.
 
     Raises:
-        UsageError: there is no such encoder, device or dtype.
+        UsageError: there is no such encoder, device or dtype, or the model needs code from its repository.
         Missing: the weights are nowhere to be had, or are not exactly those of the model.
     """
     from pagelens.backbones.checkpoints import fingerprint
     from pagelens.encoders.visual import VisualEncoder
     from pagelens.weights import allowed, fetch
 
+    if name in THROUGH_SENTENCE_TRANSFORMERS or "/" in name:
+        return _other(name, None if weights is None else str(weights), device, dtype)
     if name not in FAMILIES:
-        raise UsageError(f"there is no visual encoder {name!r}; choose one of {', '.join(FAMILIES)}")
+        known = ", ".join([*FAMILIES, *THROUGH_SENTENCE_TRANSFORMERS])
+        raise UsageError(f"there is no visual encoder {name!r}; choose one of {known}, or owner/name")
     allowed(name)
     folder = Path(weights) if weights is not None else fetch(name, models)
     return VisualEncoder(name, FAMILIES[name](folder, device, dtype), fingerprint(folder))
+
+
+def _other(name: str, weights: str | None, device: str, dtype: str) -> VisualEncoder:
+    from pagelens.encoders.sentence_transformer import SentenceTransformerModel, commit
+    from pagelens.encoders.visual import VisualEncoder
+
+    repository, revision = THROUGH_SENTENCE_TRANSFORMERS.get(name, (name, ""))
+    if weights is not None:
+        from pagelens.backbones.checkpoints import fingerprint
+
+        model = SentenceTransformerModel(name, weights, None, device, dtype)
+        return VisualEncoder(name, model, fingerprint(Path(weights)))
+    model = SentenceTransformerModel(name, repository, revision or None, device, dtype)
+    return VisualEncoder(name, model, (revision or commit(repository) or "unknown")[:12])

@@ -109,13 +109,14 @@ class ColModernVBert:
         """The question and ten `<end_of_utterance>`, within what the tokenizer sets around a text."""
         before, after = self._tokenizer.begin, [self._end] * AUGMENTATION + self._tokenizer.end
         return Question(
+            text,
             [*before, *self._tokenizer.text_ids(text), *after],
             [*[None] * len(before), *self._tokenizer.spans(text), *[None] * len(after)],
         )
 
-    def ask(self, ids: Sequence[int]) -> Tensor:
+    def ask(self, question: Question) -> Tensor:
         """Every token, those of the prompt too: they were trained so."""
-        return self._read(torch.tensor([list(ids)], device=self.device))[0]
+        return self._read(torch.tensor([question.ids], device=self.device))[0]
 
     def _tiling(self, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of tiles: the longer side made `longest`, both sides then rounded up to tiles."""

@@ -93,13 +93,14 @@ class ColPali:
         ]
         own = [(max(0, start), end) if end > 0 else None for start, end in spans]
         return Question(
+            text,
             [self._begin, *self._tokenizer.text_ids(PREFIX + text), *after],
             [None, *own, *[None] * len(after)],
         )
 
-    def ask(self, ids: Sequence[int]) -> Tensor:
+    def ask(self, question: Question) -> Tensor:
         """Every token, those of the prompt too: they were trained so."""
-        return self._read(torch.tensor([list(ids)], device=self.device))[0]
+        return self._read(torch.tensor([question.ids], device=self.device))[0]
 
     @torch.inference_mode()
     def _read(self, ids: Tensor, pixels: Tensor | None = None) -> Tensor:

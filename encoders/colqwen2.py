@@ -86,14 +86,15 @@ class ColQwen2:
         after = [self._pad] * AUGMENTATION + tokenizer.text_ids("\n")
         spans = [(start - len(PREFIX), end - len(PREFIX)) for start, end in tokenizer.spans(PREFIX + text)]
         return Question(
+            text,
             tokenizer.text_ids(PREFIX + text) + after,
             [*((max(0, start), end) if end > 0 else None for start, end in spans), *[None] * len(after)],
         )
 
     @torch.inference_mode()
-    def ask(self, ids: Sequence[int]) -> Tensor:
+    def ask(self, question: Question) -> Tensor:
         """Every token, those of the prompt too: they were trained so."""
-        states, _ = self._body.read([Prompt(list(ids), [], [])])
+        states, _ = self._body.read([Prompt(question.ids, [], [])])
         projected: Tensor = self._project(states[0])
         return projected
 

@@ -77,11 +77,11 @@ class NemotronEmbed:
     def question(self, text: str) -> Question:
         """`query: ` and the question."""
         ids = [*self._body.tokenizer.begin, *self._body.tokenizer.text_ids(self._query + text)]
-        return Question(ids, [None] * len(ids))
+        return Question(text, ids, [None] * len(ids))
 
-    def ask(self, ids: Sequence[int]) -> Tensor:
+    def ask(self, question: Question) -> Tensor:
         """The mean of all tokens."""
-        return self._means([Prompt(list(ids), [], [])])[0]
+        return self._means([Prompt(question.ids, [], [])])[0]
 
     @torch.inference_mode()
     def _means(self, prompts: Sequence[Prompt]) -> list[Tensor]:

@@ -78,12 +78,12 @@ class Qwen3VLEmbedding:
     def question(self, text: str) -> Question:
         """The question as the user's turn."""
         ids = self._compose(QUERY, [text]).ids
-        return Question(ids, [None] * len(ids))
+        return Question(text, ids, [None] * len(ids))
 
     @torch.inference_mode()
-    def ask(self, ids: Sequence[int]) -> Tensor:
+    def ask(self, question: Question) -> Tensor:
         """The last state."""
-        states, _ = self._body.read([Prompt(list(ids), [], [])])
+        states, _ = self._body.read([Prompt(question.ids, [], [])])
         return states[0, -1:]
 
     def _compose(self, instruction: str, content: Sequence[Part]) -> Prompt:

@@ -39,13 +39,15 @@ class Patches(NamedTuple):
     vectors: np.ndarray
     """float32, *shape:* (patches, size), each of length 1; row by row from the top left of each of `grid`."""
     grid: Grid
-    """Empty for a vector of the page as a whole."""
+    """Empty for a vector of the page as a whole, and where nobody knows it."""
 
 
 class Question(NamedTuple):
     """A question as a model reads it."""
 
+    text: str
     ids: list[int]
+    """Empty where the model's library splits the text itself."""
     spans: list[tuple[int, int] | None]
     """What each token is of the text: characters from 0, the end not included; None for the prompt's own."""
 
@@ -62,7 +64,7 @@ class Model(Protocol):
     device: torch.device
 
     def grid(self, width: int, height: int) -> Grid:
-        """Of an image of so many pixels; empty where the model gives one vector."""
+        """Of an image of so many pixels; empty where the model gives one vector, or does not say."""
 
     def tokens(self, width: int, height: int) -> int:
         """How many tokens such an image is, about."""
@@ -80,7 +82,7 @@ class Model(Protocol):
     def question(self, text: str) -> Question:
         """A question's tokens."""
 
-    def ask(self, ids: Sequence[int]) -> Tensor:
+    def ask(self, question: Question) -> Tensor:
         """*Shape:* (tokens, size); of a model that is not `late`, (1, size)."""
 
 
@@ -139,7 +141,7 @@ class VisualEncoder:
         """
         if isinstance(query, PIL.Image.Image):
             return self.encode_images([query])[0].vectors
-        return _lengths_of_1(self._model.ask(self._question(query).ids).float().cpu()).numpy()
+        return _lengths_of_1(self._model.ask(self._question(query)).float().cpu()).numpy()
 
     def words(self, query: str) -> list[tuple[str, list[int]]]:
         """The words of a question, and which rows of `encode_query` are theirs.
@@ -182,7 +184,8 @@ class VisualEncoder:
     def _patches(self, place: int, width: int, height: int, rows: Tensor | None) -> Patches:
         assert rows is not None  # `_halving` lost none
         grid = self._model.grid(width, height)
-        expected = (sum(r * c for r, c in grid) or 1, self.size)
+        count = sum(r * c for r, c in grid) or (len(rows) if self.late else 1)
+        expected = (count, self.size)
         if tuple(rows.shape) != expected:
             raise DocumentError(
                 "encode", f"{self.name} made vectors of shape {tuple(rows.shape)}, not {expected}", place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -290,9 +291,9 @@ def test_rows_and_columns_reach_the_decoder_of_colqwen2(loaded: Mapping[str, Vis
 
 def test_every_token_of_a_colpali_question_sees_every_other(loaded: Mapping[str, VisualEncoder]) -> None:
     model = loaded["colpali-1.3"]._model
-    ids = model.question("What is the rent").ids
-    changed = [*ids[:-1], ids[-1] + 1]
-    assert abs(model.ask(ids)[0] - model.ask(changed)[0]).max() > 1e-3
+    question = model.question("What is the rent")
+    changed = question._replace(ids=[*question.ids[:-1], question.ids[-1] + 1])
+    assert abs(model.ask(question)[0] - model.ask(changed)[0]).max() > 1e-3
 
 
 # questions
@@ -436,6 +437,40 @@ def test_names_licences_and_signatures(
     other = load_encoder("colqwen2", write_colqwen2(tmp_path, seed=1), "cpu", "float32")
     rounded = load_encoder("colqwen2", folders["colqwen2"], "cpu", "bfloat16")
     assert one.signature != other.signature and one.signature == rounded.signature
+
+
+# through sentence-transformers
+
+
+def test_another_library_agrees_where_it_has_no_defect(
+    folders: Mapping[str, Path], loaded: Mapping[str, VisualEncoder]
+) -> None:
+    """A third implementation, and that a model of that library can be had by name."""
+    pytest.importorskip("sentence_transformers")
+    other = load_encoder("vidore/colpali", folders["colpali-1.3"], "cpu", "float32")
+    assert other.late and other.grid(100, 100) == () and "through sentence-transformers" in other.signature
+    own = loaded["colpali-1.3"].encode_images(PAGES[:2])
+    for found, expected in zip(other.encode_images(PAGES[:2]), own, strict=True):
+        np.testing.assert_allclose(found.vectors[: len(expected.vectors)], expected.vectors, atol=1e-5)
+    for name in ("colpali-1.3", "colqwen2"):
+        other = load_encoder("vidore/other", folders[name], "cpu", "float32")
+        expected_query = loaded[name].encode_query("What is the rent?")
+        np.testing.assert_allclose(other.encode_query("What is the rent?"), expected_query, atol=1e-5)
+
+
+def test_code_from_a_repository_is_refused(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    folder = shutil.copytree(folders["colqwen2"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "theirs",
+        "auto_map": {"AutoConfig": "theirs.Config", "AutoModel": "theirs.Model"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UsageError, match="needs code from its repository, and none is ever run here"):
+        load_encoder("them/theirs", folder, "cpu")
+    assert not (tmp_path / "ran").exists()
 
 
 # pooling
