@@ -384,8 +384,8 @@ class Weights(dict[str, Tensor]):
             self.linear(f"{prefix}{merger}.linear_fc1", 4 * size, 4 * size)
             self.linear(f"{prefix}{merger}.linear_fc2", 4 * size, config["out_hidden_size"])
 
-    def siglip(self, prefix: str, config: Mapping[str, Any]) -> None:
-        """A SigLIP vision tower with the pooling head that is published and not used."""
+    def siglip(self, prefix: str, config: Mapping[str, Any], head: bool = True) -> None:
+        """A SigLIP vision tower, with the pooling head that some are published with and none uses."""
         size, inner, patch = config["hidden_size"], config["intermediate_size"], config["patch_size"]
         self[f"{prefix}embeddings.patch_embedding.weight"] = self.normal(
             size, 3, patch, patch, std=1.2 / (3 * patch * patch) ** 0.5
@@ -403,8 +403,10 @@ class Weights(dict[str, Tensor]):
             self.linear(f"{layer}mlp.fc1", size, inner)
             self.linear(f"{layer}mlp.fc2", inner, size)
         self.layer_norm(f"{prefix}post_layernorm", size)
+        if head:
+            self._pooling_head(f"{prefix}head.", size, inner)
 
-        head = f"{prefix}head."
+    def _pooling_head(self, head: str, size: int, inner: int) -> None:
         self[f"{head}probe"] = self.normal(1, 1, size, std=1.0)
         self[f"{head}attention.in_proj_weight"] = self.normal(3 * size, size, std=0.3)
         self[f"{head}attention.in_proj_bias"] = self.normal(3 * size, std=0.2)
@@ -580,6 +582,12 @@ def pieces(token: bytes, ranks: Mapping[bytes, int], below: int) -> list[bytes]:
             return parts
         at = joined.index(rank)
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What the file says."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

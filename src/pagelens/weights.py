@@ -44,6 +44,8 @@ class Weights:
     """An installable package that carries the files, and their folder in it."""
     commercial: bool = True
     """Whether the licence allows commercial use."""
+    use: str = ""
+    """What it is for: models of one use can stand in for each other."""
 
     @property
     def terms(self) -> str:
@@ -85,6 +87,7 @@ MODELS: Mapping[str, Weights] = {
             licence="CC-BY-NC-4.0",
             size=4_889_443_330,
             files=UNSEEN,
+            use="rerank",
             commercial=False,
         ),
         Weights(
@@ -94,6 +97,7 @@ MODELS: Mapping[str, Weights] = {
             licence="NVIDIA Open Model License and Llama 3.2 Community License",
             size=3_356_513_152,
             files=UNSEEN,
+            use="rerank",
         ),
         Weights(
             name="qwen3-vl-2b",
@@ -102,6 +106,7 @@ MODELS: Mapping[str, Weights] = {
             licence="Apache-2.0",
             size=4_255_064_064,
             files=UNSEEN,
+            use="rerank",
         ),
         Weights(
             name="qwen3-vl-8b",
@@ -110,6 +115,52 @@ MODELS: Mapping[str, Weights] = {
             licence="Apache-2.0",
             size=17_534_247_392,
             files=UNSEEN,
+            use="rerank",
+        ),
+        Weights(
+            name="colmodernvbert",
+            repository="ModernVBERT/colmodernvbert-merged",
+            revision="a8b921f15ec3c8ba4264d40e1dbd7d77ea1336f0",
+            licence="MIT",
+            size=1_008_402_944,
+            files=UNSEEN,
+            use="image",
+        ),
+        Weights(
+            name="colqwen2",
+            repository="vidore/colqwen2-v1.0-hf",
+            revision="ddc07d2317c80f75fc742b7362ee9ad1912908f9",
+            licence="Apache-2.0",
+            size=4_418_364_672,
+            files=UNSEEN,
+            use="image",
+        ),
+        Weights(
+            name="colpali-1.3",
+            repository="vidore/colpali-v1.3-hf",
+            revision="7d3c8ab1c1908b32d701308fb1dfb2968d150c67",
+            licence="Gemma Terms of Use",
+            size=5_849_226_976,
+            files=UNSEEN,
+            use="image",
+        ),
+        Weights(
+            name="qwen3-vl-embedding-2b",
+            repository="Qwen/Qwen3-VL-Embedding-2B",
+            revision="9f2f7e710d6d81056aa5c0a4f04764fec6bb7bda",
+            licence="Apache-2.0",
+            size=4_255_064_064,
+            files=UNSEEN,
+            use="image",
+        ),
+        Weights(
+            name="nemotron-embed-vl",
+            repository="nvidia/llama-nemotron-embed-vl-1b-v2",
+            revision="859e1f2dac29c56c37a5279cf55f53f3e74efc6b",
+            licence="NVIDIA Open Model License and Llama 3.2 Community License",
+            size=3_356_504_960,
+            files=UNSEEN,
+            use="image",
         ),
     ]
 }
@@ -173,7 +224,7 @@ def allowed(name: str, commercial: bool = False) -> None:
     """
     weights = MODELS[name]
     if commercial and not weights.commercial:
-        free = [each.name for each in MODELS.values() if each.commercial and each.files is weights.files]
+        free = [each.name for each in MODELS.values() if each.commercial and each.use == weights.use]
         raise UsageError(
             f"{name} is licensed {weights.licence}, not for commercial use; take one of {', '.join(free)}"
         )

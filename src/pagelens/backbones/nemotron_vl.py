@@ -89,7 +89,7 @@ class NemotronVL:
             device,
             dtype,
             left_over=lambda key: key == "score.weight" or "vision_model.head." in key,
-            renamed={r"^model\.vision_model\.vision_model\.": "vision_model.", r"^model\.": ""},
+            renamed={r"^(?:model\.)?vision_model\.vision_model\.": "vision_model.", r"^model\.": ""},
             config=NemotronVLConfig.from_dict({key: config[key] for key in ("vision_config", "llm_config")}),
         )
         self.tokenizer = PromptTokenizer(folder, IMAGE)

@@ -68,9 +68,13 @@ class PromptTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._path = path
-        self.begin: list[int] = self._tokenizer.encode("").ids
-        """What the tokenizer sets before a text, as some do."""
         self._tokenizer.encode_special_tokens = True
+        whole = self._tokenizer.encode("a")
+        own = [place for place, added in enumerate(whole.special_tokens_mask) if not added]
+        self.begin: list[int] = whole.ids[: own[0]]
+        """What the tokenizer sets before a text, as some do."""
+        self.end: list[int] = whole.ids[own[-1] + 1 :]
+        """What it sets after one."""
         self.image = self.id(image)
 
     def id(self, token: str) -> int:
@@ -87,6 +91,18 @@ class PromptTokenizer:
     def text_ids(self, text: str) -> list[int]:
         """The ids of a text by itself."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each of `text_ids` begins and ends in the text: characters from 0, the end not included."""
+        spans: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return spans
+
+    def written(self, prompt: str) -> list[int]:
+        """The ids of a prompt that nobody else had a hand in: special tokens written out in it are such."""
+        self._tokenizer.encode_special_tokens = False
+        ids: list[int] = self._tokenizer.encode(prompt).ids
+        self._tokenizer.encode_special_tokens = True
         return ids
 
     def cut(self, text: str, tokens: int) -> str:

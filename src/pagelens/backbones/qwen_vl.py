@@ -64,13 +64,22 @@ class QwenVL:
         self.side = self._images.patch_size * self._images.merge_size
         """Pixels of an image along one side of a token."""
 
+    def grid(self, width: float, height: float, pixels: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of tokens on an image of that size, resized to `pixels` at least and at most.
+
+        Raises:
+            ValueError: it is more than 200 times as long as wide.
+        """
+        high, wide = smart_resize(round(height), round(width), self.side, *pixels)
+        return high // self.side, wide // self.side
+
     def tokens(self, width: float, height: float, pixels: tuple[int, int]) -> int:
         """How many tokens an image of that size in pixels is, at least and at most `pixels` of them."""
         try:
-            rows, columns = smart_resize(round(height), round(width), self.side, *pixels)
+            rows, columns = self.grid(width, height, pixels)
         except ValueError:  # longer than 200 times its width: it will be refused when it comes to that
             return pixels[1] // self.side**2
-        return int(rows * columns // self.side**2)
+        return rows * columns
 
     def prepare(self, image: PIL.Image.Image, pixels: tuple[int, int]) -> Pixels:
         """An image resized to at least and at most `pixels`, normalised and cut into patches; on the CPU.
