@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Qwen2VLForConditionalGeneration
 
-from pagelens.backbones.checkpoints import choose_device, choose_dtype, load_model, read_config, read_tensors
+from pagelens.backbones.checkpoints import (
+    attention,
+    choose_device,
+    choose_dtype,
+    load_model,
+    read_config,
+    read_tensors,
+)
 from pagelens.backbones.prompts import Part, Vision
 from pagelens.backbones.qwen_vl import QwenVL
 from pagelens.rerankers.vision_language import Read
@@ -52,14 +59,16 @@ class JinaM0:
 
     def __init__(self, folder: Path, device: str = "auto", dtype: str = "auto") -> None:
         place = choose_device(device)
+        kind = choose_dtype(dtype, place)
         tied = read_config(folder).get("tie_word_embeddings", False)
         whole = load_model(
             Qwen2VLForConditionalGeneration,
             folder,
             place,
-            choose_dtype(dtype, place),
+            kind,
             left_over=HEAD.__contains__,
             missing=() if tied else ("lm_head.weight",),  # the published class has none
+            attn_implementation=attention(place, kind),
         )
         self.body = QwenVL(whole.model, folder)
         self._head = [tensor.to(place) for tensor in read_tensors(folder, HEAD).values()]

@@ -12,7 +12,14 @@ from pathlib import Path
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 
-from pagelens.backbones.checkpoints import choose_device, choose_dtype, has_tensor, load_model, read_tensors
+from pagelens.backbones.checkpoints import (
+    attention,
+    choose_device,
+    choose_dtype,
+    has_tensor,
+    load_model,
+    read_tensors,
+)
 from pagelens.backbones.prompts import Part
 from pagelens.backbones.qwen_vl import QwenVL
 from pagelens.rerankers.vision_language import Read
@@ -67,7 +74,10 @@ class Qwen3VL:
         self.prompt = f"yes or no, {instruction!r}"
         self._instruction = instruction
         place = choose_device(device)
-        whole = load_model(Qwen3VLForConditionalGeneration, folder, place, choose_dtype(dtype, place))
+        kind = choose_dtype(dtype, place)
+        whole = load_model(
+            Qwen3VLForConditionalGeneration, folder, place, kind, attn_implementation=attention(place, kind)
+        )
         self.body = QwenVL(whole.model, folder)
         token = self.body.tokenizer.id
         # Where embedding and head are tied, the file has the embedding alone.

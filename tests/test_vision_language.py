@@ -6,6 +6,8 @@ import io
 import json
 import math
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -696,6 +698,61 @@ def test_a_page_whose_image_is_gone_stands_below_and_is_named(warmed: Library) -
         again = other.search("Harbour Office", rerank="jina-m0@6")
         assert again[-1].page_id == hits[0].page_id and "image file is gone" in " ".join(again.notes)
         assert [each.page_id for each in other.warm("jina-m0").failed] == [hits[0].page_id]
+
+
+def test_the_command_warms_and_says_so(
+    warmed: Library, checkpoints: Mapping[str, Path], tmp_path: Path
+) -> None:
+    place = ["--library", str(warmed.folder), "--json"]
+    models = ["--models", str(checkpoints["jina-m0"].parent)]
+    questions = tmp_path / "q.jsonl"
+    questions.write_text('{"id": "1", "query": "Martha Lindqvist"}\n')
+
+    def run(*words: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pagelens.cli", *words, *place],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "not for commercial use" in done.stderr or words[0] == "status"
+        return dict(json.loads(done.stdout))
+
+    warm = "warm", "--rerank", "jina-m0", *models
+    cost = run(*warm, "--estimate")
+    assert cost["pages"] == 6 and cost["bytes"] > 0 and run("status")["bytes"]["features"] == 0
+    few = run(*warm, "--queries", str(questions), "--pages-seen-in-top", "1")
+    assert (few["pages"], few["made"]) == (1, 1)
+    assert run(*warm)["made"] == 5
+    kept = run("status")["bytes"]["features"]
+    assert kept == pytest.approx(cost["bytes"], rel=0.05)  # all pages are of one size here
+
+
+def test_image_cross_encoders_are_asked_as_sentence_transformers_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No weights of such a model exist here: the library's class is replaced, what it is told is looked
+    at."""
+    told: dict[str, Any] = {}
+
+    class Model:
+        def __init__(self, repository: str, **options: Any) -> None:
+            told.update(options, repository=repository)
+
+        def predict(self, pairs: Any, **options: Any) -> list[float]:
+            told.update(pairs=pairs)
+            return [0.25] * len(pairs)
+
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    monkeypatch.setattr(sentence_transformers, "CrossEncoder", Model)
+    reranker: Any = load_reranker("lighton-rerank-pw-0.8b")
+    page = candidate(PAGES[0])
+    assert reranker.score(Query("rent?"), [page, "a text"]) == [0.25, 0.25]
+    assert told["pairs"] == [("rent?", page.image), ("rent?", "a text")]
+    assert told["trust_remote_code"] is False and len(told["revision"]) == 40
+    with pytest.raises(UsageError, match="not image and text"):
+        reranker.score("rent?", [{"image": page.image, "text": "both"}])
 
 
 # published scores

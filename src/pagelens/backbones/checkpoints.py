@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging as library_logging
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pagelens.errors import Missing, UsageError
 
@@ -64,6 +65,12 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted not in DTYPES:
         raise UsageError(f"there is no dtype {wanted!r}; choose one of auto, {', '.join(DTYPES)}")
     return DTYPES[wanted]
+
+
+def attention(device: torch.device, dtype: torch.dtype) -> str:
+    """How attention is computed: FlashAttention 2 where it is installed and can be used, else torch's own."""
+    usable = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+    return "flash_attention_2" if usable and is_flash_attn_2_available() else "sdpa"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
