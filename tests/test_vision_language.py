@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from test_straight_line import made_page
 from tiny_checkpoints import write_jina, write_nemotron, write_qwen3_vl
 
-from pagelens import Library
+from pagelens import Library, cli
 from pagelens.backbones import qwen_vl
 from pagelens.errors import DocumentError, Missing, UsageError
 from pagelens.records import Box, Candidate, Page, PageContent, PageText, Query, Word
@@ -701,7 +700,11 @@ def test_a_page_whose_image_is_gone_stands_below_and_is_named(warmed: Library) -
 
 
 def test_the_command_warms_and_says_so(
-    warmed: Library, checkpoints: Mapping[str, Path], tmp_path: Path
+    warmed: Library,
+    checkpoints: Mapping[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     place = ["--library", str(warmed.folder), "--json"]
     models = ["--models", str(checkpoints["jina-m0"].parent)]
@@ -709,15 +712,11 @@ def test_the_command_warms_and_says_so(
     questions.write_text('{"id": "1", "query": "Martha Lindqvist"}\n')
 
     def run(*words: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "pagelens.cli", *words, *place],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "not for commercial use" in done.stderr or words[0] == "status"
-        return dict(json.loads(done.stdout))
+        monkeypatch.setattr(sys, "argv", ["pagelens", *words, *place])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0
+        return dict(json.loads(capsys.readouterr().out))
 
     warm = "warm", "--rerank", "jina-m0", *models
     cost = run(*warm, "--estimate")
