@@ -127,14 +127,10 @@ def test_status_json(small_library: Library) -> None:
     assert answer["failed"] == answer["missing"] == []
     assert {"image", "words", "bm25", "text"} <= set(answer["signatures"])
     sizes = answer["bytes"]
-<<<<<<< HEAD
-    assert sizes.pop("features") == 0  # nothing was warmed
-    assert all(isinstance(size, int) and size > 0 for size in sizes.values())
-=======
+    assert sizes["features"] == 0  # nothing was warmed
     assert {"images", "words", "points", "wal", "payload", "bm25 vectors", "text vectors"} <= set(sizes)
     assert all(isinstance(size, int) for size in sizes.values())
     assert min(sizes["images"], sizes["words"], sum(sizes.values())) > 0  # others may not be on the disk yet
->>>>>>> a81f3df3862ffeb6cd7cc0ddedb1764db6afc7fd
 
 
 def test_pages_json(small_library: Library, small_office: Path) -> None:
