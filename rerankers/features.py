@@ -122,7 +122,7 @@ class PageFeatures:
                 found = self._unpacked(self._files.get(key.page_id, suffix))
             except DocumentError:  # never stored
                 return None
-            except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
                 logger.warning("features of page %s are damaged (%s) and computed anew", key.page_id, error)
                 return None
             self._files.touch(key.page_id, suffix)

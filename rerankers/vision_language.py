@@ -139,6 +139,11 @@ class _Task:
     problem: str = ""
 
     @property
+    def length(self) -> int:
+        """Tokens of its part of a prompt, about: four letters are one."""
+        return self.tokens + len(self.side.text) // 4
+
+    @property
     def opinion(self) -> Opinion:
         """What came of it."""
         return Opinion(self.score, level=self.level, problem=self.problem)
@@ -240,7 +245,7 @@ class VisionLanguageReranker:
         waiting = tasks
         with ThreadPoolExecutor(THREADS) as threads:
             while waiting:
-                most = max(1, self._batch_tokens // max(1, *(task.tokens for task in waiting)))
+                most = max(1, self._batch_tokens // max(1, *(task.length for task in waiting)))
                 left = until - time.perf_counter()
                 batch = what_fits(waiting, lambda task: self._work(task, size), self._costs, left, most)
                 if not batch:
@@ -277,8 +282,12 @@ class VisionLanguageReranker:
             self._fetch(first, size)
             if first.pixels is not None:
                 self._compute([first], size)
-                if "prefix" in self.model.levels and not first.problem:
-                    self._make_prefixes([first])
+                if (
+                    "prefix" in self.model.levels
+                    and not first.problem
+                    and self._halving(self._make_prefixes, [first])
+                ):
+                    first.problem = self._too_large(first)
             if first.problem:
                 logger.warning("%s", first.problem)
                 continue
@@ -415,14 +424,14 @@ class VisionLanguageReranker:
     def _work(self, task: _Task, size: Any) -> dict[Phase, float]:
         """What a page asks for, by phase."""
         if task.side.open is None:
-            return {"read": len(task.side.text) / 4}
+            return {"read": task.length}
         if task.stored:
             load = {"load": 1.0} if task.stored != "device" else {}
-            return load | ({"resume": 1.0} if self._level == "prefix" else {"read": task.tokens})
+            return load | ({"resume": 1.0} if self._level == "prefix" else {"read": task.length})
         work: dict[Phase, float] = {"prepare": 1.0, "look": task.tokens}
         if self._level == "prefix" and self._keeps(task, size):
             return work | {"keep": task.tokens, "resume": 1.0}
-        return work | {"read": task.tokens}
+        return work | {"read": task.length}
 
     def _keeps(self, task: _Task, size: Any) -> bool:
         """Whether the page's features will be kept: at the published size alone."""
@@ -460,13 +469,13 @@ class VisionLanguageReranker:
         """The features of pages from their prepared images; kept in memory, and `for_good` as files."""
 
         def work(batch: Sequence[_Task]) -> None:
-            with self._costs.timed("look", sum(task.tokens for task in batch)):
-                seen = self.model.body.look([task.pixels for task in batch])
-            for task, vision in zip(batch, seen, strict=True):
-                task.features, task.tokens, task.pixels = vision, len(vision.tokens), None
+            # of those that were begun before, when memory ran out, something may be done already
+            self._look([task for task in batch if task.features is None])
             kept = [task for task in batch if self._keeps(task, size)]
-            if kept and self._level == "prefix":
-                self._make_prefixes(kept)
+            if self._level == "prefix":
+                self._make_prefixes([task for task in kept if isinstance(task.features, Vision)])
+            for task in batch:
+                task.pixels = None
             for task in kept:
                 assert self.features is not None and task.side.key is not None and task.features is not None
                 self.features.store(task.side.key, task.features, for_good)
@@ -475,7 +484,17 @@ class VisionLanguageReranker:
             for lost in self._halving(work, batch):
                 lost.problem = self._too_large(lost)
 
+    def _look(self, tasks: Sequence[_Task]) -> None:
+        if not tasks:
+            return
+        with self._costs.timed("look", sum(task.tokens for task in tasks)):
+            seen = self.model.body.look([task.pixels for task in tasks])
+        for task, vision in zip(tasks, seen, strict=True):
+            task.features, task.tokens = vision, len(vision.tokens)
+
     def _make_prefixes(self, tasks: Sequence[_Task]) -> None:
+        if not tasks:
+            return
         prompts = [self.model.body.tokenizer.compose(self.model.beginning(task.features)) for task in tasks]
         with self._costs.timed("keep", sum(map(len, prompts))):
             for task, prefix in zip(tasks, self.model.body.keep(prompts), strict=True):
@@ -486,7 +505,7 @@ class VisionLanguageReranker:
         kept = [pair for pair in pairs if isinstance(pair[1].features, Prefix)]
         whole = [pair for pair in pairs if not isinstance(pair[1].features, Prefix)]
         for work, some in ((self._resume, kept), (self._read, whole)):
-            for batch in self._batches(some, lambda pair: pair[1].tokens):
+            for batch in self._batches(some, lambda pair: pair[1].length):
                 for _, lost in self._halving(work, batch):
                     lost.problem = self._too_large(lost)
 

@@ -450,6 +450,18 @@ def test_memory_that_runs_out_halves_the_batch(
     assert reranker.score("rent?", PAGES) == pytest.approx(expected, abs=1e-6)
     assert "memory ran out" in caplog.text
 
+    keeping: Any = load_reranker("jina-m0", checkpoints["jina-m0"], "cpu", "float32", "prefix")
+    keep = keeping.model.body.keep
+
+    def one_prefix(prompts: Any) -> Any:
+        if len(prompts) > 1:
+            raise torch.OutOfMemoryError("full")
+        return keep(prompts)
+
+    monkeypatch.setattr(keeping.model.body, "keep", one_prefix)
+    scores = keeping.score("rent?", PAGES)
+    assert scores == pytest.approx(loaded("jina-m0").score("rent?", PAGES), abs=1e-5)
+
     def never(*_: Any) -> Any:
         raise torch.OutOfMemoryError("full")
 
