@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Set
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -74,10 +75,10 @@ class Reader(HTMLParser):
         raise AssertionError(f"a comment: {data}")
 
 
-def read_safely(source: str) -> Reader:
-    """Read, and hold every tag and attribute against what the gallery may use."""
+def read_safely(source: str, more: Set[str] = frozenset()) -> Reader:
+    """Read, and hold every tag and attribute against what the gallery, with `more`, may use."""
     reader = Reader(source)
-    assert {tag for tag, _ in reader.tags} <= TAGS
+    assert {tag for tag, _ in reader.tags} <= TAGS | more
     for _, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcdoc")]
         assert (attributes.get("src") or "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
