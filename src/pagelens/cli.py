@@ -356,6 +356,8 @@ def search(
     rules += [one_per_document] if group else []
     if run and (rules or any_page):
         raise UsageError("a run has every page: leave out --group, --diverse, --boost and --any-page")
+    if run and (budget_ms is not None or skip_margin is not None):
+        raise UsageError("a run takes the time it takes: leave out --budget-ms and --skip-margin")
     if (query is None) == (queries is None) or (queries is None) != (run is None) or (html and run):
         raise UsageError("give a question, or --queries FILE together with --run FILE and without --html")
     looking = Looking(device, "auto", features, with_text, int8, commercial)
