@@ -27,10 +27,10 @@ def test_a_profile_is_never_another(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_gpu_profile_wants_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiles, "_has_gpu", lambda: False)
+    monkeypatch.setattr(profiles, "has_gpu", lambda: False)
     with pytest.raises(UsageError, match="CUDA device.*take light"):
         choose("gpu")
-    monkeypatch.setattr(profiles, "_has_gpu", lambda: True)
+    monkeypatch.setattr(profiles, "has_gpu", lambda: True)
     assert choose("gpu")[0].rerank[-1].startswith("qwen3-vl-2b")
 
 

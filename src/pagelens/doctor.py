@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from pagelens.errors import Missing
 from pagelens.ingest import ocr
-from pagelens.profiles import PROFILES, choose, describe
+from pagelens.profiles import PROFILES, choose, describe, has_gpu
 from pagelens.weights import MODELS, find
 
 LITTLE_SPACE = 2e9
@@ -126,8 +126,15 @@ def _model(name: str, models: Path | None) -> Finding:
 
 
 def _profile(name: str, models: Path | None) -> Finding:
-    profile, why = choose(name, models)
-    about = why if name == "auto" else describe(profile, models)
+    if name == "auto":
+        profile, about = choose(name, models)
+    else:
+        profile = PROFILES[name]
+        about = describe(profile, models)
+    if profile.needs_gpu and not has_gpu():
+        return Finding(
+            f"profile {name}", "optional", f"{about}; there is none here", "--profile light does without"
+        )
     if profile.text_model is None or find(profile.text_model, models).folder is not None:
         return Finding(f"profile {name}", "ok", about)
     cure = f"get the model {profile.text_model}, as above; --profile words does without"

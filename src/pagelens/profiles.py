@@ -54,13 +54,14 @@ def choose(wanted: str, models: Path | None = None) -> tuple[Profile, str]:
     if wanted != "auto" and wanted not in PROFILES:
         raise UsageError(f"there is no profile {wanted!r}; choose one of auto, {', '.join(PROFILES)}")
     profile = PROFILES["light" if wanted == "auto" else wanted]
-    if profile.needs_gpu and not _has_gpu():
+    if profile.needs_gpu and not has_gpu():
         raise UsageError(f"profile {profile.name} wants a CUDA device and there is none here; take light")
     reason = "the best for this machine" if wanted == "auto" else "as asked"
     return profile, f"profile {profile.name}, {reason}: {describe(profile, models)}"
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether torch can compute on a CUDA device."""
     import torch
 
     return torch.cuda.is_available()
