@@ -195,34 +195,41 @@ def test_the_skip_margin_is_the_search_s(small_library: Library) -> None:
             assert any("was left out" in note for note in hits.notes) is left_out
 
 
-def test_out_of_fold_is_a_search_with_the_coefficients_of_its_fold(office: Any) -> None:
+def test_out_of_fold_is_a_search_with_the_coefficients_of_its_fold(office: Any, tmp_path: Path) -> None:
     """And its numbers know nothing of the coefficients that searched."""
     library, questions, qrels = office
     questions = questions[::2]
-    pages = known_pages(library, "{doc_id}#{number}")
-    task = judged_task(questions, qrels, pages.values())
+    evidence, top = library.reranker("evidence"), "rerank, out of fold"
     card = {"questions": [each.id for each in questions[:7]]}
-    shipped = Coefficients(dict.fromkeys(FEATURES, 0.1), card)
-    other = Coefficients(dict.fromkeys(FEATURES, 0.1) | {"page": -3.0, "length": 2.0}, card)
-    evidence = library.reranker("evidence")
-    runs = []
-    for coefficients in (shipped, other):
-        asked = ask(library, task, pages, [Step(evidence.with_coefficients(coefficients), 20)])
-        last = last_reranker(asked)
-        assert last is not None and last.trained_on == 7
-        held = hold_out(asked, last)
-        assert held.held_out and held.name == "rerank, out of fold"
-        runs.append(asked.run([each.order() for each in held.seen]))
-    assert runs[0] == runs[1] != asked.runs["rerank"]
-    for question, seen in zip(task.questions[::9], held.seen[::9], strict=True):
+    shipped = dict.fromkeys(FEATURES, 0.1)
+    found, again = (
+        evaluate(
+            library,
+            questions,
+            qrels,
+            rerank=Step(evidence.with_coefficients(Coefficients(weights, card)), 20),
+            exhaustive=True,
+        )
+        for weights in (shipped, shipped | {"page": -3.0, "length": 2.0})
+    )
+    runs = found.asked.runs
+    assert found.top == top and runs[top] == again.asked.runs[top] != again.asked.runs["rerank"]
+    ours, theirs = ([each.quality for each in of.advice.exhaustive] for of in (found, again))
+    assert ours == theirs != []
+    assert found.stages["rerank"].trained_on == 7 and found.stages[top].trained_on == 0
+    assert any("out of fold" in reason for reason in found.verdict.reasons)
+    store(found.asked, tmp_path)
+    stored_again = evaluate(library, questions, qrels, runs=tmp_path)
+    assert stored_again.top == top
+    assert stored_again.stages[top].difference == found.stages[top].difference
+    last = last_reranker(found.asked)
+    assert last is not None and last.trained_on == 7
+    held = hold_out(found.asked, last)
+    for question, seen in list(zip(found.asked.task.questions, held.seen, strict=True))[::5]:
         weights = dict(zip(FEATURES, map(float, seen.weights), strict=True))
         step = Step(evidence.with_coefficients(Coefficients(weights, {})), 20)
         order = library.trace(question.query, 100, rerank=[step]).order
-        assert [pages[page.id].name for page in order] == runs[0][question.id]
-    found = evaluate(library, questions, qrels, rerank=Step(evidence.with_coefficients(shipped), 20))
-    assert found.top == "rerank, out of fold" and found.stages[found.top].trained_on == 0
-    assert found.stages["rerank"].trained_on == 7
-    assert any("out of fold" in reason for reason in found.verdict.reasons)
+        assert [found.asked.pages[page.id].name for page in order] == runs[top][question.id]
 
 
 def test_nothing_is_held_out_of_what_was_fitted_elsewhere(office: Any) -> None:
@@ -293,6 +300,8 @@ def test_a_skip_margin_keeps_the_lift_for_itself_and_all_above() -> None:
     last = skip_margin(seen, np.array([0.4, 0.0, 0.0, 0.5, 0.0]))
     assert last is not None and last.margin == 2.0 and last.skipped == pytest.approx(0.2)
     assert skip_margin(seen, np.array([0.4, 0.0, 0.0, 0.0, 0.5])) is None
+    chance = skip_margin(seen, np.array([0.5, -0.5, 0.5, 0.0, 0.0]))  # below 1.0 it is lost and won again
+    assert chance is not None and chance.margin == 1.5
     assert skip_margin(seen, np.full(5, -0.1)) is None
 
 
@@ -408,6 +417,9 @@ def test_the_json_is_as_agreed(office: Any) -> None:
     rerank = printed["stages"]["rerank"]
     spent = [sum(each.laps.values()) for each in found.asked.answers]
     assert rerank["latency_ms"]["p50"] == pytest.approx(np.median(spent), rel=1e-4)
+    fused = [sum(each.laps.values()) - each.laps["rerank"] for each in found.asked.answers]
+    assert printed["stages"]["fused"]["latency_ms"]["p50"] == pytest.approx(np.median(fused), rel=1e-4)
+    assert "latency_ms" not in printed["stages"]["bm25"]
     assert rerank["cost_of_1000"] == pytest.approx(np.mean(spent) / 3600 * 2, rel=0.05)
     difference = rerank["difference"]
     assert difference["wins"] + difference["ties"] + difference["losses"] == len(questions)

@@ -46,3 +46,22 @@ def test_first_search(tmp_path: Path) -> None:
     assert "Quillon" in galleries[0] and "<mark>" in galleries[0]
     assert "image/png" in shown["best.show()"]
     assert not list(tmp_path.iterdir())  # what it made, it made elsewhere and took away
+
+
+def test_evaluate(tmp_path: Path) -> None:
+    """It runs, every stage has its row, and the verdict its reason."""
+    notebook = read(next(path for path in NOTEBOOKS if path.stem == "03_evaluate"))
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(
+        out.text
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for out in cell.outputs
+        if out.output_type == "stream"
+    )
+    assert "21 questions about 6 documents that are independent" in printed
+    for stage in ("bm25", "text", "fused", "rerank"):
+        row = next(row for row in printed.splitlines() if row.startswith(f"{stage} "))
+        assert float(row.split()[2]) > 0.5  # nDCG@10
+    assert "verdict: " in printed and "ceiling: with the first" in printed and "enough: " in printed
+    assert not list(tmp_path.iterdir())

@@ -76,7 +76,7 @@ def test_the_page_shows_the_worst_question_with_both_pages(small_library: Librar
     assert "minutes.pdf" in first and "lease.pdf" in right and "minutes.pdf" not in right
     number = found.asked.task.qrels["q3"]
     rank = 1 + found.stages["fused"].run["q3"].index(next(iter(number)))
-    assert f"fused #{rank}" in case
+    assert f"fused #{rank} \N{MIDDLE DOT}" in right  # as it was searched, not as it was fetched
     assert page.count("<svg") == 3 and 'src="http' not in page
     assert "data:image/jpeg" in right
 

@@ -147,6 +147,7 @@ HELPING = Signals(
     [
         ({}, "add", "helps"),
         ({"p": 0.06}, "skip", "luck"),
+        ({"difference": LIFT._replace(low=-0.01)}, "skip", "luck"),
         ({"budget_ms": 49.0}, "skip", "49 ms"),
         ({"budget_ms": 200.0, "p95": 300.0}, "skip", "up to 300 ms"),
         ({"budget_ms": 400.0, "p95": 300.0}, "add", "helps"),

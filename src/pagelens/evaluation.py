@@ -275,7 +275,7 @@ def report(
 
 def _with(asked: Asked, last: Reranking) -> Asked:
     """With the run out of fold, after that of the same stage."""
-    if not last.held_out:
+    if not last.held_out or last.name in asked.runs:
         return asked
     runs: dict[str, Run] = {}
     for name, run in asked.runs.items():

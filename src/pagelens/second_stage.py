@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 AGAIN = 10
 """Questions that are scored a second time, to see how much scores move by themselves."""
 LITTLE_LEFT = 0.01
+OUT_OF_FOLD = ", out of fold"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reranking:
     @property
     def name(self) -> str:
         """Of its row in the report."""
-        return f"{self.stage}, out of fold" if self.held_out else self.stage
+        return self.stage + OUT_OF_FOLD if self.held_out else self.stage
 
     @property
     def depth(self) -> int:
@@ -62,7 +63,7 @@ class Reranking:
 
 
 def last_reranker(asked: Asked) -> Reranking | None:
-    """None where no stage is one."""
+    """None where no stage is one; out of fold where there is a stored run of that."""
     names = list(asked.runs)
     stages = [name for name in names if name.partition(":")[0] == "rerank"]
     if not stages:
@@ -73,7 +74,8 @@ def last_reranker(asked: Asked) -> Reranking | None:
     readable = [each for each in seen if each is not None]
     step = asked.steps[-1] if asked.steps else None
     trained = 0 if step is None else fitted_to(step, asked.task)
-    return Reranking(stage, before, step, readable if len(readable) == len(seen) else [], trained)
+    held_out = stage + OUT_OF_FOLD in names
+    return Reranking(stage, before, step, readable if len(readable) == len(seen) else [], trained, held_out)
 
 
 def fitted_to(step: Step, task: Task) -> int:
