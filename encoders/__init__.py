@@ -68,6 +68,7 @@ def load_encoder(
     dtype: str = "auto",
     *,
     models: Path | None = None,
+    commercial: bool = False,
 ) -> VisualEncoder:
     """A visual encoder, ready: `encode_images(images)`, `encode_query(question)`.
 
@@ -79,6 +80,7 @@ def load_encoder(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` (bfloat16 where the device computes in it), `float32`, `float16`, `bfloat16`.
         models: Folder with a folder a model, looked into for `weights`; default `$PAGELENS_MODELS`.
+        commercial: Refuse a model whose licence forbids commercial use.
 
     Raises:
         UsageError: there is no such encoder, device or dtype, or the model needs code from its repository.
@@ -93,7 +95,7 @@ def load_encoder(
     if name not in FAMILIES:
         known = ", ".join([*FAMILIES, *THROUGH_SENTENCE_TRANSFORMERS])
         raise UsageError(f"there is no visual encoder {name!r}; choose one of {known}, or owner/name")
-    allowed(name)
+    allowed(name, commercial)
     folder = Path(weights) if weights is not None else fetch(name, models)
     return VisualEncoder(name, FAMILIES[name](folder, device, dtype), fingerprint(folder))
 

@@ -7,6 +7,7 @@ transformers' `ColModernVBertProcessor`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -16,10 +17,17 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from transformers import ColModernVBertForRetrieval
+from transformers import ColModernVBertConfig, ColModernVBertForRetrieval
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-from pagelens.backbones.checkpoints import choose_device, choose_dtype, load_model
+from pagelens.backbones.checkpoints import (
+    choose_device,
+    choose_dtype,
+    has_tensor,
+    load_model,
+    read_config,
+    read_whole,
+)
 from pagelens.backbones.prompts import PromptTokenizer
 from pagelens.encoders.visual import Grid, Question
 from pagelens.errors import Missing
@@ -28,6 +36,18 @@ IMAGE, AROUND, WHOLE, END = "<image>", "<fake_token_around_image>", "<global-img
 PROMPT = "<|begin_of_text|>User:{image}Describe the image." + END + "\nAssistant:"
 AUGMENTATION = 10
 """Tokens after a question in which the model can think of what else it means (ColBERT, arXiv 2004.12832)."""
+
+
+PUBLISHED_HEAD = "custom_text_proj"
+"""Of the checkpoint as it was published, by the names of the authors' own code."""
+ADDED = ".additional_embedding.weight"
+"""Rows of the embedding that the authors' code keeps apart: of tiles and their places."""
+PUBLISHED_NAMES = {
+    r"^model\.": "vlm.",
+    rf"^{PUBLISHED_HEAD}\.": "embedding_proj_layer.",
+    r"vision_model\.vision_model\.": "vision_model.",
+    r"modality_projection\.proj\.": "modality_projection.",
+}
 
 
 class Tiles(NamedTuple):
@@ -44,7 +64,7 @@ class ColModernVBert:
     """See `visual.Model`.
 
     Args:
-        folder: The files in the layout of transformers' own class.
+        folder: The published files, or some in the layout of transformers' own class.
         device: As `checkpoints.choose_device`.
         dtype: As `checkpoints.choose_dtype`.
 
@@ -56,9 +76,8 @@ class ColModernVBert:
 
     def __init__(self, folder: Path, device: str = "auto", dtype: str = "auto") -> None:
         self.device = choose_device(device)
-        self._model: Any = load_model(
-            ColModernVBertForRetrieval, folder, self.device, choose_dtype(dtype, self.device)
-        )
+        load = _load_published if has_tensor(folder, f"{PUBLISHED_HEAD}.weight") else _load_native
+        self._model: Any = load(folder, self.device, choose_dtype(dtype, self.device))
         try:
             self._images: Any = Idefics3ImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
@@ -157,3 +176,54 @@ class ColModernVBert:
 def _shorter(long: int, ratio: float, upright: bool) -> int:
     """The shorter side from the longer one and width by height, rounded as the published code does."""
     return int(long * ratio if upright else long / ratio)
+
+
+def _load_native(folder: Path, device: torch.device, dtype: torch.dtype) -> ColModernVBertForRetrieval:
+    return load_model(ColModernVBertForRetrieval, folder, device, dtype)
+
+
+def _load_published(folder: Path, device: torch.device, dtype: torch.dtype) -> ColModernVBertForRetrieval:
+    """Names, configuration and the embedding's two parts as vLLM's class for it reads them.
+
+    Raises:
+        Missing: a weight is missing, unexpected, or of another shape.
+    """
+    weights = {}
+    for name, tensor in read_whole(folder).items():
+        for pattern, new in PUBLISHED_NAMES.items():
+            name = re.sub(pattern, new, name)
+        weights[name] = tensor
+    embedding = "vlm.text_model.embeddings.tok_embeddings"
+    added = weights.pop(embedding + ADDED, None)
+    if added is not None:
+        weights[f"{embedding}.weight"] = torch.cat([weights[f"{embedding}.weight"], added])
+    try:
+        model: Any = ColModernVBertForRetrieval(_native_config(read_config(folder), weights))
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError) as error:
+        raise Missing(f"the weights in {folder} are not those of ColModernVBERT ({error})") from error
+    ready: ColModernVBertForRetrieval = model.to(device, dtype).eval().requires_grad_(False)
+    return ready
+
+
+def _native_config(published: dict[str, Any], weights: dict[str, Tensor]) -> ColModernVBertConfig:
+    """Of transformers' class; what the authors' configuration leaves out is what its class has by default."""
+    vlm = published.get("vlm_config", published)
+    vision = {
+        "hidden_size" if key == "embed_dim" else key: value for key, value in vlm["vision_config"].items()
+    }
+    vision |= {
+        "model_type": "siglip_vision_model",
+        "vision_use_head": "vlm.vision_model.head.probe" in weights,
+    }
+    embedding = weights["vlm.text_model.embeddings.tok_embeddings.weight"]
+    return ColModernVBertConfig(
+        embedding_dim=len(weights["embedding_proj_layer.bias"]),
+        vlm_config={
+            "model_type": "modernvbert",
+            "image_token_id": vlm["image_token_id"],
+            "pixel_shuffle_factor": vlm["pixel_shuffle_factor"],
+            "text_config": {**vlm["text_config"], "model_type": "modernbert", "vocab_size": len(embedding)},
+            "vision_config": vision,
+        },
+    )

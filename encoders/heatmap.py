@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagelens.encoders.visual import Grid
 from pagelens.records import Box, Page
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    # it loads torch
+    from pagelens.encoders.visual import Grid
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,40 @@ class Heatmap:
         rows, columns = self.values.shape
         width, height = self.page.width / columns, self.page.height / rows
         return Box(column * width, row * height, (column + 1) * width, (row + 1) * height)
+
+    def over(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        """A copy of the page image, RGB, the warmer the redder; ink stays ink."""
+        import PIL.Image
+        import PIL.ImageChops
+
+        warm = np.round(self.warmth * 255).astype(np.uint8)
+        glow = PIL.Image.fromarray(warm).resize(image.size, PIL.Image.Resampling.BILINEAR)
+        cold = glow.point(lambda level: 255 - level * 3 // 4)  # of green and blue, what is left
+        tint = PIL.Image.merge("RGB", (PIL.Image.new("L", image.size, 255), cold, cold))
+        return PIL.ImageChops.multiply(image.convert("RGB"), tint)
+
+    def regions(self, least: float = 0.75) -> list[tuple[Box, float]]:
+        """Neighbouring patches that are warm, as one box each, warmest first, with their highest warmth.
+
+        Args:
+            least: Warmth, 0..1, from which a patch counts.
+        """
+        warm = self.warmth
+        left = (
+            {(int(row), int(column)) for row, column in np.argwhere(warm >= least)} if warm.any() else set()
+        )
+        found = []
+        while left:
+            growing, region = [left.pop()], []
+            while growing:
+                row, column = place = growing.pop()
+                region.append(place)
+                near = {(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)} & left
+                left -= near
+                growing += near
+            box = Box.around(self.box(*place) for place in region)
+            found.append((box, float(max(warm[place] for place in region))))
+        return sorted(found, key=lambda each: (-each[1], each[0]))
 
     def warmest(self, count: int = 5) -> list[tuple[Box, float]]:
         """The patches nearest to the question, nearest first, with their cosine."""

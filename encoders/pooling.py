@@ -6,10 +6,12 @@ All take and give vectors of length 1, float32, *shape:* (vectors, size).
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagelens.encoders.visual import Grid
+if TYPE_CHECKING:  # it loads torch
+    from pagelens.encoders.visual import Grid
 
 FACTOR = 3
 """Patches to one vector: at 3, 97.8% of ColPali's quality was left (README of colpali-engine 0.3.18)."""

@@ -58,6 +58,10 @@ class EdgeStore:
         """See `Store`."""
         self._call("declare", schema)
 
+    def drop(self, vectors: Sequence[str]) -> None:
+        """See `Store`."""
+        self._call("drop", list(vectors))
+
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Store`."""
         if points:

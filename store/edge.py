@@ -10,7 +10,7 @@ import contextlib
 import errno
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ _NO_GRAPH = qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000
 # By default a segment is cleaned of replaced and deleted points from 1000 vectors and a fifth of them on;
 # until then they count in the document frequencies.
 _CLEAN = qe.EdgeOptimizersConfig(deleted_threshold=0.0, vacuum_min_vector_number=0)
+_STORAGE: Mapping[str, qe.VectorStorageDatatype | None] = {
+    "float32": None,  # as without one: libraries made before there was a choice say nothing
+    "float16": qe.VectorStorageDatatype.Float16,
+    "turbo8": qe.VectorStorageDatatype.Turbo8,
+}
 _FIELDS = {
     "keyword": qe.PayloadSchemaType.Keyword,
     "integer": qe.PayloadSchemaType.Integer,
@@ -80,8 +85,8 @@ class EdgeEngine:
             there = self._specs.get(spec.name, spec)
             if there != spec:
                 raise UsageError(
-                    f"vector {spec.name!r} is {there.kind} of size {there.size} in this library, "
-                    f"{spec.kind} of size {spec.size} was asked"
+                    f"vector {spec.name!r} is {there.kind} of size {there.size} in {there.storage} in this "
+                    f"library, {spec.kind} of size {spec.size} in {spec.storage} was asked"
                 )
         lacking = [spec for spec in schema.vectors if spec.name not in self._specs]
         if lacking:
@@ -98,6 +103,16 @@ class EdgeEngine:
         if self._shard is None:
             self._load()
         self._index(schema)
+
+    def drop(self, vectors: Sequence[str]) -> None:
+        """Delete named vectors, and load the shard without them."""
+        gone = [name for name in vectors if name in self._specs]
+        if gone:
+            self._room(TO_WRITE)
+            self._update(*map(qe.UpdateOperation.delete_vector_name, gone))
+            self._specs = {name: spec for name, spec in self._specs.items() if name not in gone}
+            self.close()
+            self._load()
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points whole, durably."""
@@ -276,7 +291,12 @@ def _stored(folder: Path) -> dict[str, VectorSpec]:
     """The vectors of a shard, from the file that Edge keeps and does not tell of."""
     config = json.loads((folder / CONFIG).read_text())
     specs = [
-        VectorSpec(name, "multi" if "multivector_config" in vector else "dense", vector["size"])
+        VectorSpec(
+            name,
+            "multi" if "multivector_config" in vector else "dense",
+            vector["size"],
+            vector.get("datatype", "float32"),
+        )
         for name, vector in config.get("vectors", {}).items()
     ]
     specs += [VectorSpec(name, "sparse") for name in config.get("sparse_vectors", {})]
@@ -297,9 +317,15 @@ def _config(specs: Iterable[VectorSpec]) -> qe.EdgeConfig:
 
 def _dense(spec: VectorSpec) -> qe.EdgeVectorParams:
     if spec.kind == "dense":
-        return qe.EdgeVectorParams(size=spec.size, distance=qe.Distance.Cosine)
+        return qe.EdgeVectorParams(
+            size=spec.size, distance=qe.Distance.Cosine, datatype=_STORAGE[spec.storage]
+        )
     return qe.EdgeVectorParams(
-        size=spec.size, distance=qe.Distance.Cosine, multivector_config=_MAX_SIM, hnsw_config=_NO_GRAPH
+        size=spec.size,
+        distance=qe.Distance.Cosine,
+        multivector_config=_MAX_SIM,
+        datatype=_STORAGE[spec.storage],
+        hnsw_config=_NO_GRAPH,
     )
 
 
@@ -307,7 +333,9 @@ def _create(spec: VectorSpec) -> qe.UpdateOperation:
     if spec.kind == "sparse":
         return qe.UpdateOperation.create_sparse_vector(spec.name, modifier=qe.Modifier.Idf)
     multi = _MAX_SIM if spec.kind == "multi" else None
-    return qe.UpdateOperation.create_dense_vector(spec.name, spec.size, qe.Distance.Cosine, multi)
+    return qe.UpdateOperation.create_dense_vector(
+        spec.name, spec.size, qe.Distance.Cosine, multi, _STORAGE[spec.storage]
+    )
 
 
 def _filter(where: Where) -> qe.Filter | None:

@@ -21,6 +21,9 @@ Vector: TypeAlias = SparseVector | np.ndarray
 
 Value: TypeAlias = str | int
 FieldKind: TypeAlias = Literal["keyword", "integer", "float"]
+Storage: TypeAlias = Literal["float32", "float16", "turbo8"]
+"""How the numbers of a vector are kept: in 4 bytes, in 2, or about 1 (TurboQuant). What was put in is what
+comes out only of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class VectorSpec:
     kind: Literal["sparse", "dense", "multi"]
     size: int = 0
     """Numbers a row; 0 for sparse."""
+    storage: Storage = "float32"
+    """Of dense and multivectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,12 @@ class Store(Protocol):
 
         Raises:
             UsageError: a vector or field of that name exists with another kind or size.
+        """
+
+    def drop(self, vectors: Sequence[str]) -> None:
+        """Take named vectors out of the collection and of all points; `optimize` frees their space.
+
+        Those that are not declared are passed over.
         """
 
     def upsert(self, points: Sequence[Point]) -> None:

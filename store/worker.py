@@ -27,7 +27,10 @@ from pagelens.store.edge import EdgeEngine
 from pagelens.store.meeting import MESSAGES, Address
 
 CALLS = frozenset(
-    {"declare", "upsert", "update", "delete", "query", "retrieve", "scroll_page", "count", "optimize", "size"}
+    {
+        *("declare", "drop", "upsert", "update", "delete"),
+        *("query", "retrieve", "scroll_page", "count", "optimize", "size"),
+    }
 )
 """Methods of the engine that a user may call."""
 HANDOVER = 20.0

@@ -38,6 +38,12 @@ class ExactStore:
                 raise UsageError(f"{spec.name}: {spec} is not {self.specs[spec.name]}")
         self.specs |= {spec.name: spec for spec in schema.vectors}
 
+    def drop(self, vectors: Sequence[str]) -> None:
+        self.specs = {name: spec for name, spec in self.specs.items() if name not in vectors}
+        for id, point in self.points.items():
+            kept = {name: vector for name, vector in point.vectors.items() if name not in vectors}
+            self.points[id] = Point(id, point.payload, kept)
+
     def upsert(self, points: Sequence[Point]) -> None:
         check_points(points, self.specs)
         for point in points:

@@ -76,6 +76,11 @@ class MemoryStore:
             )
         self._client.create_vector_name(NAME, spec.name, config)
 
+    def drop(self, vectors: Sequence[str]) -> None:
+        for name in [name for name in vectors if name in self._specs]:
+            self._client.delete_vector_name(NAME, name)
+            del self._specs[name]
+
     def upsert(self, points: Sequence[Point]) -> None:
         check_points(points, self._specs)
         records = [

@@ -343,6 +343,25 @@ def test_vectors_and_fields_added_later(store: Store, exact: ExactStore) -> None
     agree(store.query(asked), exact.query(asked))
 
 
+def test_a_dropped_vector_is_gone_and_can_be_declared_anew(store: Store, exact: ExactStore) -> None:
+    fill(store, exact)
+    for each in (store, exact):
+        each.drop(["text", "nothing"])
+        each.optimize()
+    rest = [query for query in queries(Where()) if query.using != "text"]
+    agree(store.query(rest), exact.query(rest))
+    same_points(list(store.scroll(Where(), ["picture"])), list(exact.scroll(Where(), ["picture"])))
+    with pytest.raises(UsageError, match="no vector 'text' is declared"):
+        store.query(queries(Where()))
+    asked = [ListQuery("text", rows(np.random.default_rng(3), 2, 3), 10)]
+    for each in (store, exact):
+        each.declare(Schema((VectorSpec("text", "multi", 3),), {}))
+    assert store.query(asked) == exact.query(asked) == [[]]
+    for each in (store, exact):
+        each.update([Point(PAGES[1].id, {}, {"text": np.eye(3, dtype=np.float32)})])
+    agree(store.query(asked), exact.query(asked))
+
+
 def test_declaring_again_changes_nothing(store: Store, exact: ExactStore) -> None:
     fill(store, exact)
     for schema in (SCHEMA, Schema(SCHEMA.vectors[:1], {})):
@@ -358,6 +377,7 @@ def test_declaring_again_changes_nothing(store: Store, exact: ExactStore) -> Non
         VectorSpec("picture", "multi", 8),
         VectorSpec("bm25", "dense", 6),
         VectorSpec("picture", "sparse"),
+        VectorSpec("text", "multi", 6, "turbo8"),
     ],
     ids=str,
 )

@@ -219,6 +219,16 @@ def test_layouts_of_both_generations_load(folders: Mapping[str, Path], tmp_path:
     both = [load_encoder("colpali-1.3", each, "cpu", "float32") for each in (folders["colpali-1.3"], new)]
     old_vectors, new_vectors = (each.encode_images(PAGES[:1])[0].vectors for each in both)
     assert np.array_equal(old_vectors, new_vectors)
+    published = write_colmodernvbert(tmp_path / "published", published=True)
+    name = "colmodernvbert"
+    both = [load_encoder(name, each, "cpu", "float32") for each in (folders[name], published)]
+    for side in (PAGES[0], QUESTIONS[0]):
+        assert np.array_equal(both[0].encode_query(side), both[1].encode_query(side))
+    weights = load_file(published / "model.safetensors")
+    for changed in ({**weights, "stray.weight": torch.ones(2)}, dict(list(weights.items())[1:])):
+        save_file(changed, published / "model.safetensors", {"format": "pt"})
+        with pytest.raises(Missing, match="are not those of"):
+            load_encoder(name, published, "cpu")
 
 
 # each of these would be a wrong vector without an error

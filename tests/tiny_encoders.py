@@ -159,8 +159,11 @@ def write_colpali(folder: Path, legacy: bool = True, seed: int = 0) -> Path:
     return folder
 
 
-def write_colmodernvbert(folder: Path, seed: int = 0) -> Path:
-    """A ColModernVBERT in the layout of transformers' own class."""
+def write_colmodernvbert(folder: Path, published: bool = False, seed: int = 0) -> Path:
+    """A ColModernVBERT in the layout of transformers' own class; `published`: in that of the authors' code.
+
+    The same seed draws the same weights in both.
+    """
     ids = write_tokenizer(
         folder, modernbert_tokenizer(), "PreTrainedTokenizerFast", pad="[PAD]", eos="[SEP]", bos="[CLS]"
     )
@@ -193,8 +196,29 @@ def write_colmodernvbert(folder: Path, seed: int = 0) -> Path:
         weights.linear(f"{layer}mlp.Wo", inner, hidden, biased=False)
     weights.rms_norm(f"{text}final_norm", hidden)
     _project(weights)
+    if published:
+        _as_published(folder, weights)
     weights.save(folder)
     return folder
+
+
+def _as_published(folder: Path, weights: Weights) -> None:
+    """`ModernVBERT/colmodernvbert-merged` as vLLM reads it (`model_executor/models/colmodernvbert.py`)."""
+    config = read_json(folder / "config.json")
+    vlm = config["vlm_config"]
+    vlm["vision_config"]["embed_dim"] = vlm["vision_config"].pop("hidden_size")
+    vlm["text_config"]["vocab_size"] = VOCABULARY - len(TILE_SPECIAL)
+    vlm["additional_vocab_size"] = len(TILE_SPECIAL)
+    write_json(folder / "config.json", config)
+    for name in list(weights):
+        new = name.replace("vlm.", "model.").replace("embedding_proj_layer", "custom_text_proj")
+        new = new.replace("model.vision_model.", "model.vision_model.vision_model.")
+        new = new.replace("modality_projection.", "modality_projection.proj.")
+        weights[new] = weights.pop(name)
+    embedding = "model.text_model.embeddings.tok_embeddings"
+    whole = weights.pop(f"{embedding}.weight")
+    weights[f"{embedding}.weight"] = whole[: -len(TILE_SPECIAL)].clone()
+    weights[f"{embedding}.additional_embedding.weight"] = whole[-len(TILE_SPECIAL) :].clone()
 
 
 def write_qwen3_embedding(folder: Path, ending: bool = False, seed: int = 0) -> Path:

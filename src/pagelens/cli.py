@@ -93,6 +93,7 @@ Commercial = Annotated[
         "--commercial", help="Refuse models whose licence forbids commercial use.", rich_help_panel=LOOK
     ),
 ]
+PICTURES = "Pages as images"
 WHICH = "Which pages count"
 MANY = "Many questions"
 
@@ -144,6 +145,34 @@ def ingest(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Read 20 pages and say how long all would take; store nothing.")
     ] = False,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Encode pages as images too, those that are there and those to come: colmodernvbert (for a "
+            "CPU), colqwen2, colpali-1.3, qwen3-vl-embedding-2b, nemotron-embed-vl; untested here: "
+            "colqwen2.5, colsmol-256m, colsmol-500m, or owner/name of sentence-transformers. Repeatable.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None,
+    no_image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Take a visual encoder's vectors out again.", rich_help_panel=PICTURES
+        ),
+    ] = None,
+    storage: Annotated[
+        Literal["turbo8", "float16", "float32"],
+        typer.Option(help="Of a new encoder's patches: 1, 2 or 4 bytes a number.", rich_help_panel=PICTURES),
+    ] = "turbo8",
+    pooling: Annotated[
+        Literal["rows", "hierarchical"],
+        typer.Option(
+            help="Of a new encoder's patches for the first look: means of rows and columns, or of patches "
+            "that are alike.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = "rows",
     prepare_rerank: Annotated[
         str | None,
         typer.Option(
@@ -163,22 +192,31 @@ def ingest(
     Example: `pagelens ingest scans/ letter.pdf --lang eng+deu`
 
     Example: `pagelens ingest scans/ --estimate`
+
+    Example: `pagelens ingest scans/ --image colqwen2`
     """
+    from pagelens.looks import LookSettings
+
     languages = tuple(lang.split("+")) if lang else None
+    looking = Looking(device, commercial=commercial)
+    kept_as = LookSettings(storage, pooling)
     if estimate:
-        with _open(library, models, profile=profile) as opened:
+        with _open(library, models, profile=profile, looking=looking) as opened:
             found = opened.estimate(
                 *paths,
                 languages=languages,
                 ocr_engine=ocr,
                 password=password,
                 item_per_folder=item_per_folder,
+                image=image or (),
+                look_settings=kept_as,
                 say=_say,
             )
         _estimated(found, as_json)
         return
-    looking = Looking(device, commercial=commercial)
     with _open(library, models, profile=profile, looking=looking) as opened, _progress(as_json) as advance:
+        for name in no_image or ():
+            opened.drop_encoder(name)
         report = opened.ingest(
             *paths,
             languages=languages,
@@ -188,6 +226,8 @@ def ingest(
             retry=retry,
             prune=prune,
             metadata=metadata,
+            image=image or (),
+            look_settings=kept_as,
             progress=advance,
             say=_say,
         )
@@ -260,6 +300,20 @@ def search(
     int8: Int8 = False,
     with_text: WithText = False,
     commercial: Commercial = False,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An image that pages should look like, with a question or without.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None,
+    no_looks: Annotated[
+        bool,
+        typer.Option(
+            "--no-looks", help="Words alone: no visual encoder is loaded.", rich_help_panel=PICTURES
+        ),
+    ] = False,
     group: Annotated[
         Literal["document"] | None, typer.Option(help="The best page of each document only.")
     ] = None,
@@ -340,6 +394,8 @@ def search(
 
     Example: `pagelens search "sales by region" --rerank qwen3-vl-2b@20 --budget-ms 500`
 
+    Example: `pagelens search --image stamp.png`
+
     Example: `pagelens search --queries q.jsonl --run out.trec -k 100 --page-name '{stem}#{number}'`
     """
     from pagelens.rules import boost as rule_boost
@@ -358,7 +414,8 @@ def search(
         raise UsageError("a run has every page: leave out --group, --diverse, --boost and --any-page")
     if run and (budget_ms is not None or skip_margin is not None):
         raise UsageError("a run takes the time it takes: leave out --budget-ms and --skip-margin")
-    if (query is None) == (queries is None) or (queries is None) != (run is None) or (html and run):
+    alone = query is not None or image is not None
+    if alone == (queries is not None) or (queries is None) != (run is None) or (html and run):
         raise UsageError("give a question, or --queries FILE together with --run FILE and without --html")
     looking = Looking(device, "auto", features, with_text, int8, commercial)
     with _open(library, models, must_exist=True, looking=looking) as opened:
@@ -372,8 +429,19 @@ def search(
             else:
                 _say(f"{counted(count, 'question')} answered into {run}")
             return
-        assert query is not None
-        hits = opened.search(query, k, wanted, stage, cascade, rules, not any_page, budget_ms, skip_margin)
+        hits = opened.search(
+            query or "",
+            k,
+            wanted,
+            stage,
+            cascade,
+            rules,
+            not any_page,
+            budget_ms,
+            skip_margin,
+            image,
+            looks=not no_looks,
+        )
         if html is not None:
             _write(html, hits.to_html())
             _say(f"gallery written to {html}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pagelens.indexing import PageEncoder
 from pagelens.ingest.pool import ReaderPool, Task
+from pagelens.looks import PageLooks
 from pagelens.records import Document, PageContent, SparseVector
 from pagelens.store.pages import packed
 
@@ -32,7 +33,11 @@ class Estimate:
 
 
 def estimate(
-    paths: Iterable[Path], pool: ReaderPool, encoders: Mapping[str, PageEncoder], seed: int = 0
+    paths: Iterable[Path],
+    pool: ReaderPool,
+    encoders: Mapping[str, PageEncoder],
+    looks: Iterable[PageLooks] = (),
+    seed: int = 0,
 ) -> Estimate:
     """Open every file, read and encode up to 20 pages drawn by `seed`; nothing is stored.
 
@@ -48,6 +53,7 @@ def estimate(
     contents = [result for _, result in _answers(pool, sample) if isinstance(result, PageContent)]
     texts = [content.text.text for content in contents]
     vectors = [vector for encoder in encoders.values() for vector in encoder.encode_pages(texts)]
+    pictured = sum(each.size(made) for each in looks for made in each.encode([c.image for c in contents]))
     reading = time.monotonic() - started
     share = len(pages) / max(1, len(contents))
     arrays = [part for v in vectors if v is not None for part in (v if isinstance(v, SparseVector) else (v,))]
@@ -60,7 +66,7 @@ def estimate(
         bytes={
             "images": round(share * sum(len(content.jpeg) for content in contents)),
             "words": round(share * sum(len(packed(content.text)) for content in contents)),
-            "vectors": round(share * sum(array.nbytes for array in arrays)),
+            "vectors": round(share * (pictured + sum(array.nbytes for array in arrays))),
         },
     )
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pagelens.records import Box, Evidence, PageText, Word
 from pagelens.words import terms
+
+if TYPE_CHECKING:
+    from pagelens.encoders.heatmap import Heatmap
 
 SPAN = 3
 """Lines in a passage at most: a label and its value often stand in neighbouring lines."""
@@ -84,6 +88,20 @@ def passages(
         _evidence([lines[i] for i in span], [word for i in span for word, found in matched[i] if found])
         for span in _joined(chosen, follows)
     )
+
+
+def seen(heatmap: Heatmap, text: PageText) -> tuple[Evidence, ...]:
+    """Up to three parts of a page that look like the question, with the words that stand in them."""
+    parts = []
+    for box, _ in heatmap.regions()[:PASSAGES]:
+        inside = [
+            word.text
+            for word in text.words
+            if box.left <= (word.box.left + word.box.right) / 2 < box.right
+            and box.top <= (word.box.top + word.box.bottom) / 2 < box.bottom
+        ]
+        parts.append(Evidence(" ".join(inside), box))
+    return tuple(parts)
 
 
 def _joined(spans: Sequence[range], follows: Callable[[int], bool]) -> list[range]:

@@ -115,8 +115,8 @@ def _stage(name: str, stage: Stage) -> str:
 
 def _quotes(hit: Hit) -> str:
     """The passages with their matching words marked, or how the page begins."""
-    if hit.evidence:
-        return "".join(f'<div class="quote" dir="auto">{_quote(each)}</div>\n' for each in hit.evidence)
+    if said := [each for each in hit.evidence if each.text]:
+        return "".join(f'<div class="quote" dir="auto">{_quote(each)}</div>\n' for each in said)
     begins = escaped(hit.snippet) or "no text was read on this page"
     return f'<div class="quote plain" dir="auto">{begins}</div>\n'
 

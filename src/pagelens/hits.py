@@ -11,11 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, overload
 
+from pagelens.errors import UsageError
 from pagelens.records import Evidence, Page, Reranked, Stage
 from pagelens.wording import counted, excerpt, printable
 
 if TYPE_CHECKING:
     import PIL.Image
+
+    from pagelens.encoders.heatmap import Heatmap
 
 SCHEMA = 1
 """Of every JSON that pagelens prints; a change that breaks a reader raises it."""
@@ -41,6 +44,10 @@ class Hit:
     """That the page answers, 0..1; None unless calibrated."""
     open_image: Callable[[], PIL.Image.Image] = field(kw_only=True, repr=False, compare=False)
     """Reads the page image; called only when somebody looks."""
+    look: Callable[[str | None], Heatmap] | None = field(
+        default=None, kw_only=True, repr=False, compare=False
+    )
+    """Makes the heat map of one word, or of all; None where no visual encoder can."""
 
     @property
     def page_id(self) -> str:
@@ -70,7 +77,7 @@ class Hit:
     @property
     def snippet(self) -> str:
         """The best passage, cut to a few lines; without evidence, how the page begins."""
-        if self.evidence:
+        if self.evidence and self.evidence[0].text:
             return excerpt(self.evidence[0].text, self.evidence[0].words)
         return excerpt(self.text)
 
@@ -84,6 +91,22 @@ class Hit:
         from pagelens.marks import mark
 
         return mark(self.open_image(), self.record, self.evidence)
+
+    def heatmap(self, word: str | None = None) -> Heatmap:
+        """Where on the page the question is answered, as a visual encoder sees it.
+
+        Args:
+            word: Of the question, as it stands there; default: all of them together, or the image asked with.
+
+        Raises:
+            UsageError: the question has no such word, or no visual encoder of late interaction saw the page.
+        """
+        if self.look is None:
+            raise UsageError(
+                "no visual encoder of late interaction saw this page; `pagelens ingest PATH "
+                "--image colqwen2` adds one"
+            )
+        return self.look(word)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; boxes as `[left, top, right, bottom]` in points, top-left origin of the page as shown."""

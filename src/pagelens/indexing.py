@@ -9,10 +9,13 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import PIL.Image
 
 from pagelens.errors import DocumentError
 from pagelens.ingest.pool import ReaderPool, Task
@@ -37,6 +40,17 @@ BATCH = 16
 """Pages encoded and written together: flushing costs about 2 ms a page then, 10 ms one by one."""
 PAGE_BYTES = 400_000
 """What a page takes until the library's own pages say better; the goal of the profile `light`."""
+
+
+class LooksEncoder(Protocol):
+    """Page images to vectors."""
+
+    @property
+    def signature(self) -> str:
+        """What its vectors are made with."""
+
+    def encode(self, images: Sequence[PIL.Image.Image]) -> Sequence[Mapping[str, Vector] | DocumentError]:
+        """Of each page the vectors by their names in the store, or why it has none."""
 
 
 class PageEncoder(Protocol):
@@ -111,7 +125,8 @@ class Ingest:
         pages: Where page files go.
         reading: How the pool reads.
         encoders: By the name of the vector they make; `bm25` also makes a document's `document_bm25`.
-        progress: Called after every answer of a reader.
+        progress: Called after every answer of a reader, and after every batch of stored pages.
+        looks: Visual encoders, by their name among the signatures.
     """
 
     def __init__(
@@ -121,13 +136,14 @@ class Ingest:
         reading: ReadSettings,
         encoders: Mapping[str, PageEncoder],
         progress: Callable[[Progress], None] = lambda _: None,
+        looks: Mapping[str, LooksEncoder] | None = None,
     ) -> None:
         self._store, self._pages, self._reading, self._encoders = store, pages, reading, encoders
-        self._progress = progress
+        self._progress, self._looks = progress, looks or {}
         self._allowed = {
             "image": {reading.image_signature},
             "words": {reading.words_signature("layer"), reading.words_signature(reading.ocr)},
-            **{name: {encoder.signature} for name, encoder in encoders.items()},
+            **{name: {signature} for name, signature in self._signatures.items()},
         }
         self._report = Report()
         self._started = time.monotonic()
@@ -142,6 +158,14 @@ class Ingest:
         self._whole: list[_Job] = []
         self._done = self._total = 0
         self._replaced = False
+
+    @property
+    def _signatures(self) -> dict[str, str]:
+        """Of everything that is made of a page once it is read."""
+        return {
+            **{name: encoder.signature for name, encoder in self._encoders.items()},
+            **{name: looks.signature for name, looks in self._looks.items()},
+        }
 
     def run(
         self,
@@ -213,7 +237,8 @@ class Ingest:
     def _is_current(self, path: Path, file: SeenFile, documents: Mapping[str, Point]) -> bool:
         """Whether a file needs no reader; its standing failures are reported again, its metadata joined."""
         standing = self._failures.get((file.root, file.path), [])
-        if standing and (self._retry or self._reading.password is not None):
+        unread = [failure for failure in standing if not _refused(failure)]
+        if unread and (self._retry or self._reading.password is not None):
             return False
         whole_file = [failure for failure in standing if failure.payload["page"] is None]
         if whole_file and files_of(whole_file[0].payload) == [file]:
@@ -249,37 +274,114 @@ class Ingest:
 
     # vectors from stored words
 
-    def encode_stale(self) -> None:
+    def encode_stale(self, retry: bool = False) -> None:
         """Make anew the vectors, of the whole library, that another encoder made; nothing is read for it.
 
         Vectors of two models in one list would be compared with each other, so this is not left to what a run
         happens to name.
+
+        Args:
+            retry: Try again pages that a visual encoder did not take.
         """
-        for document in list(self._store.scroll(Where({"kind": "document"}))):
+        refused = {p.id: p.payload for p in self._store.scroll(Where({"kind": "failure"})) if _refused(p)}
+        again = {payload["doc_id"] for payload in refused.values()} if retry else set()
+        stale = [
+            document
+            for document in list(self._store.scroll(Where({"kind": "document"})))
+            if not document.payload["whole"]
+            or document.payload["doc_id"] in again
+            or any(document.payload["signatures"].get(n) != [s] for n, s in self._signatures.items())
+        ]
+        done, total = 0, sum(document.payload["pages"] for document in stale)
+        for document in stale:
             payload = document.payload
-            made = payload["signatures"]
-            if payload["whole"] and all(made.get(n) == [e.signature] for n, e in self._encoders.items()):
-                continue
             pages = self._pages_of(payload["doc_id"])
             for start in range(0, len(pages), BATCH):
-                self._encode(pages[start : start + BATCH])
+                batch = pages[start : start + BATCH]
+                signatures = {page.id: dict(page.payload["signatures"]) for page in batch}
+                self._encode(batch, signatures)
+                self._look(batch, signatures, files_of(payload)[-1], refused if retry else (), refused)
+                done += len(batch)
+                self._progress(Progress(done, total, 0, len(self._report.failed)))
             if payload["whole"]:
                 job = _Job(document_of(payload), files_of(payload), payload["metadata"], set())
                 self._store.upsert([self._document_point(job)])
 
-    def _encode(self, pages: Sequence[Point]) -> None:
-        updates: dict[str, tuple[dict[str, str], dict[str, Vector]]] = {}
+    def _look(
+        self,
+        pages: Sequence[Point],
+        signatures: Mapping[str, dict[str, str]],
+        file: SeenFile,
+        again: Collection[str],
+        refused: Collection[str],
+    ) -> None:
+        """Stored page images to vectors, where those are missing or stale.
+
+        Args:
+            pages: Of one document.
+            signatures: What each is made with, by point id; what is made here is noted in it.
+            file: The document's.
+            again: Points of failures whose page is tried again.
+            refused: Points of all failures of this kind; of pages that are taken now they are removed.
+        """
+        images: dict[str, PIL.Image.Image | DocumentError] = {}
+        for name, looks in self._looks.items():
+            failure = {page.id: _refusal_id(file, page.payload["number"], name) for page in pages}
+            stale = [
+                page
+                for page in pages
+                if signatures[page.id].get(name) != looks.signature or failure[page.id] in again
+            ]
+            for page in stale:
+                if page.id not in images:
+                    images[page.id] = self._image(f"{page.payload['doc_id']}#{page.payload['number']}")
+            seen = [images[page.id] for page in stale]
+            made = iter(looks.encode([each for each in seen if not isinstance(each, DocumentError)]))
+            points, failures, mended = [], [], []
+            for page, image in zip(stale, seen, strict=True):
+                found = image if isinstance(image, DocumentError) else next(made)
+                signatures[page.id][name] = looks.signature
+                payload = {"signatures": signatures[page.id]}
+                if isinstance(found, DocumentError):
+                    failures.append(self._refusal(page.payload, file, name, found))
+                    points.append(Point(page.id, payload))
+                else:
+                    mended.append(failure[page.id])
+                    points.append(Point(page.id, payload, found))
+            self._store.update(points)
+            self._store.upsert(failures)
+            if gone := frozenset(mended).intersection(refused):
+                self._store.delete(Where(ids=gone))
+            self._report.encoded += len(points)
+            self._replaced |= bool(points)
+
+    def _image(self, page_id: str) -> PIL.Image.Image | DocumentError:
+        try:
+            return PIL.Image.open(BytesIO(self._pages.image(page_id))).convert("RGB")
+        except DocumentError as error:
+            return error
+        except OSError as error:
+            return DocumentError(
+                "encode", f"its stored image cannot be read ({error}); ingest its file again"
+            )
+
+    def _refusal(self, page: Mapping[str, Any], file: SeenFile, encoder: str, error: DocumentError) -> Point:
+        """The record of a page that is there, without the vectors of a visual encoder."""
+        payload = failure_payload(file, page["doc_id"], page["number"], "encode", error.reason)
+        return Point(_refusal_id(file, page["number"], encoder), payload)
+
+    def _encode(self, pages: Sequence[Point], signatures: Mapping[str, dict[str, str]]) -> None:
+        """Stored words to vectors, where those are stale; `signatures` as `_look`."""
+        updates: dict[str, dict[str, Vector]] = {}
         for name, encoder in self._encoders.items():
-            stale = [p for p in pages if p.payload["signatures"].get(name) != encoder.signature]
+            stale = [p for p in pages if signatures[p.id].get(name) != encoder.signature]
             vectors = encoder.encode_pages([p.payload["text"] for p in stale])
             for page, vector in zip(stale, vectors, strict=True):
-                signatures, made = updates.setdefault(page.id, (dict(page.payload["signatures"]), {}))
-                signatures[name] = encoder.signature
+                made = updates.setdefault(page.id, {})
+                signatures[page.id][name] = encoder.signature
                 if vector is not None:
                     made[name] = vector
-        self._store.update(
-            [Point(id, {"signatures": signatures}, made) for id, (signatures, made) in updates.items()]
-        )
+        self._store.update([Point(id, {"signatures": signatures[id]}, made) for id, made in updates.items()])
         self._report.encoded += len(updates)
         self._replaced |= bool(updates)
 
@@ -327,7 +429,8 @@ class Ingest:
         current = {p.payload["number"] for p in pages if not self._reading_stale(p.payload["signatures"])}
         self._replaced |= len(current) < len(pages)
         failed = self._store.scroll(Where({"kind": "failure", "doc_id": document.doc_id}))
-        return current if self._retry else current | {p.payload["page"] for p in failed}
+        unread = {p.payload["page"] for p in failed if not _refused(p)}
+        return current if self._retry else current | unread
 
     def _reading_stale(self, made: Mapping[str, str]) -> bool:
         return any(made.get(name) not in self._allowed[name] for name in ("image", "words"))
@@ -337,6 +440,7 @@ class Ingest:
         contents, self._contents = self._contents, []
         texts = [content.text.text for content in contents]
         vectors = {name: encoder.encode_pages(texts) for name, encoder in self._encoders.items()}
+        looks = {name: each.encode([c.image for c in contents]) for name, each in self._looks.items()}
         for i, content in enumerate(contents):
             digests = self._pages.write(content)
             job = self._job_of(content.page.doc_id)
@@ -350,12 +454,21 @@ class Ingest:
                 {
                     "image": self._reading.image_signature,
                     "words": self._reading.words_signature(content.text.source),
-                    **{name: encoder.signature for name, encoder in self._encoders.items()},
+                    **self._signatures,
                 },
                 digests,
                 job.metadata,
             )
-            made = {name: each[i] for name, each in vectors.items()}
+            made: dict[str, Vector | None] = {name: each[i] for name, each in vectors.items()}
+            for name, each in looks.items():
+                found = each[i]
+                if isinstance(found, DocumentError):
+                    failure = self._refusal(payload, job.files[-1], name, found)
+                    path = next(path for path, doc_id in self._opened.items() if doc_id == page.doc_id)
+                    self._report.failed.append(_failure(path, failure.payload))
+                    self._points.append(failure)
+                else:
+                    made |= found
             self._points.append(
                 Point(page_point_id(page.page_id), payload, {k: v for k, v in made.items() if v is not None})
             )
@@ -393,7 +506,7 @@ class Ingest:
     def _pages_of(self, doc_id: str) -> list[Point]:
         """The document's pages by number, with their words and signatures."""
         pages = self._store.scroll(
-            Where({"kind": "page", "doc_id": doc_id}), payload=["number", "text", "signatures"]
+            Where({"kind": "page", "doc_id": doc_id}), payload=["doc_id", "number", "text", "signatures"]
         )
         return sorted(pages, key=lambda page: int(page.payload["number"]))
 
@@ -430,7 +543,11 @@ class Ingest:
     def _forget_failures(self, file: SeenFile) -> None:
         """A file that could be opened has not failed; its failed pages stay recorded unless tried again."""
         standing = self._failures.get((file.root, file.path), [])
-        ids = {point.id for point in standing if self._retry or point.payload["page"] is None}
+        ids = {
+            point.id
+            for point in standing
+            if point.payload["page"] is None or (self._retry and not _refused(point))
+        }
         if ids:
             self._store.delete(Where(ids=frozenset(ids)))
 
@@ -465,3 +582,28 @@ def _failure(path: Path, payload: Mapping[str, object]) -> Failure:
     return Failure(
         str(path), page + 1 if isinstance(page, int) else None, str(payload["stage"]), str(payload["reason"])
     )
+
+
+def forget_looks(store: Store, encoder: str) -> None:
+    """Note that no page has vectors of a visual encoder any more, and forget which ones it did not take."""
+    points, gone = [], set()
+    for point in store.scroll(Where({"kind": ("page", "document", "failure")})):
+        payload = point.payload
+        if encoder in payload.get("signatures", {}):
+            left = {name: made for name, made in payload["signatures"].items() if name != encoder}
+            points.append(Point(point.id, {"signatures": left}))
+        elif payload["kind"] == "failure" and _refused(point):
+            gone |= {_refusal_id(file, payload["page"], encoder) for file in files_of(payload)} & {point.id}
+    for start in range(0, len(points), BATCH):
+        store.update(points[start : start + BATCH])
+    if gone:
+        store.delete(Where(ids=frozenset(gone)))
+
+
+def _refused(failure: Point) -> bool:
+    """Whether the page of a failure was read, and it was a visual encoder that did not take it."""
+    return bool(failure.payload["stage"] == "encode")
+
+
+def _refusal_id(file: SeenFile, number: int, encoder: str) -> str:
+    return point_id("failure", file.root, file.path, number, encoder)

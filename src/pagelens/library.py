@@ -8,18 +8,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pagelens.errors import Missing, UsageError
-from pagelens.evidence import evidence
+from pagelens.evidence import evidence, seen
 from pagelens.hits import Hit, Hits
+from pagelens.looks import (
+    LookSettings,
+    PageLooks,
+    QueryLooks,
+    look_signature,
+    look_vectors,
+    vector_name,
+)
 from pagelens.profiles import PROFILES, Profile, choose
 from pagelens.ranking import Ranked, falling
-from pagelens.records import Candidate, PageText, Query
+from pagelens.records import Candidate, Page, PageText, Query
 from pagelens.rerankers import FAMILIES, VISION_LANGUAGE, Looking, load_reranker
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
@@ -39,14 +49,16 @@ from pagelens.searching import (
 from pagelens.store.client import EdgeStore
 from pagelens.store.pages import PageFiles
 from pagelens.store.plan import FieldKind, Point, Schema, VectorSpec, Where
-from pagelens.store.points import FIELDS, FORMAT, SeenFile, files_of, point_id
+from pagelens.store.points import FIELDS, FORMAT, SeenFile, files_of, page_point_id, point_id
 
 if TYPE_CHECKING:
     import PIL.Image
 
     from pagelens.checking import Finding
+    from pagelens.encoders.heatmap import Heatmap
     from pagelens.encoders.sparse import Bm25Encoder
     from pagelens.encoders.text import TextEncoder
+    from pagelens.encoders.visual import VisualEncoder
     from pagelens.estimating import Estimate
     from pagelens.indexing import Failure, PageEncoder, Progress, Report
     from pagelens.ingest.ocr import OcrEngine
@@ -82,6 +94,7 @@ class Library:
         self.folder = Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT).resolve()
         self._wanted, self._models, self._looking = profile, models, looking or Looking()
         self._models_loaded: dict[str, Reranker] = {}
+        self._encoders_loaded: dict[str, VisualEncoder] = {}
         if profile != "auto":
             choose(profile, models)  # a wrong name is said before anything is made
         _mark(self.folder)
@@ -112,6 +125,8 @@ class Library:
         retry: bool = False,
         prune: bool = False,
         metadata: str | os.PathLike[str] | None = None,
+        image: str | Sequence[str] = (),
+        look_settings: LookSettings | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Report:
@@ -127,6 +142,9 @@ class Library:
             retry: Try again what failed before.
             prune: Take out the files below `paths` that are gone.
             metadata: A CSV file of fields to join; see `metadata.read_metadata`.
+            image: A visual encoder, or several, that this library has from now on; see
+                `encoders.load_encoder`. Pages that are there are encoded from their stored images.
+            look_settings: How the vectors of these are kept; one that the library has keeps its own.
             progress: Called after every page.
             say: Told what was chosen and why, a line each.
 
@@ -138,7 +156,8 @@ class Library:
         from pagelens.indexing import Failure, Ingest
         from pagelens.ingest.pool import ReaderPool
 
-        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say)
+        wanted = [image] if isinstance(image, str) else list(image)
+        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say, wanted, look_settings)
         fields = None
         if metadata is not None:
             from pagelens.metadata import read_metadata
@@ -150,10 +169,14 @@ class Library:
             self._save(metadata=sorted(names.union(self._settings["metadata"])))
             self._declare({f"metadata.{name}": "keyword" for name in names})
         gone = self._gone(paths) if prune else []
-        run = Ingest(self._store, self._files, plan.reading, plan.encoders, progress)
+        for each in plan.looks:
+            self._store.declare(Schema(each.vectors, {}))
+        looks = {each.name: each for each in plan.looks}
+        run = Ingest(self._store, self._files, plan.reading, plan.encoders, progress, looks)
         # An index must never hold vectors of two models as if they were of one: what was made with another is
         # not searched until it is made anew.
         signatures = {name: encoder.signature for name, encoder in plan.encoders.items()}
+        signatures |= {name: each.signature for name, each in looks.items()}
         before = self._settings["signatures"]
         kept = {name: made for name, made in before.items() if signatures.get(name, made) == made}
         self._save(
@@ -161,8 +184,9 @@ class Library:
             roots=self._roots.as_dict(),
             languages=list(plan.reading.languages),
             ocr=plan.reading.ocr,
+            looks={each.name: each.as_dict() for each in plan.looks},
         )
-        run.encode_stale()
+        run.encode_stale(retry)
         reading = plan.reading
         made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
         self._save(signatures=made | signatures, profile=plan.profile)
@@ -181,6 +205,8 @@ class Library:
         readers: int | None = None,
         password: str | None = None,
         item_per_folder: bool = False,
+        image: str | Sequence[str] = (),
+        look_settings: LookSettings | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Estimate:
         """What `ingest` of these paths into an empty library would take; nothing is stored.
@@ -192,14 +218,38 @@ class Library:
             readers: As `ingest`.
             password: As `ingest`.
             item_per_folder: As `ingest`.
+            image: As `ingest`.
+            look_settings: As `ingest`.
             say: As `ingest`.
         """
         from pagelens.estimating import estimate
         from pagelens.ingest.pool import ReaderPool
 
-        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say)
+        wanted = [image] if isinstance(image, str) else list(image)
+        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say, wanted, look_settings)
         with ReaderPool(plan.reading, readers or os.cpu_count() or 1) as pool:
-            return estimate(plan.files, pool, plan.encoders)
+            return estimate(plan.files, pool, plan.encoders, plan.looks)
+
+    def drop_encoder(self, name: str) -> None:
+        """Take a visual encoder's vectors out of the library and free their space.
+
+        Raises:
+            UsageError: the library has no such encoder.
+        """
+        from pagelens.indexing import forget_looks
+
+        stored = vector_name(name)
+        looks = dict(self._settings["looks"])
+        if stored not in looks:
+            known = ", ".join(looks) or "none"
+            raise UsageError(f"this library has no visual encoder {name!r}; it has {known}")
+        about = looks.pop(stored)
+        signatures = {key: made for key, made in self._settings["signatures"].items() if key != stored}
+        self._save(signatures=signatures)  # first: from here on nothing asks for them
+        forget_looks(self._store, stored)
+        self._store.drop([each.name for each in look_vectors(stored, *_kept_as(about))])
+        self._save(looks=looks)  # last: what was interrupted can be asked for again
+        self._store.optimize()
 
     def check(self) -> Iterator[Finding]:
         """Hold points and page files against each other; see `checking.Finding`."""
@@ -237,7 +287,7 @@ class Library:
 
     def search(
         self,
-        query: str,
+        query: str = "",
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
         stage: str | None = None,
@@ -246,14 +296,17 @@ class Library:
         named_pages: bool = True,
         budget_ms: float | None = None,
         skip_margin: float | None = None,
+        image: str | os.PathLike[str] | PIL.Image.Image | None = None,
+        looks: bool = True,
     ) -> Hits:
         """The best `k` pages for a question, with the evidence on them.
 
         Args:
-            query: In words.
+            query: In words; may be left out where an image is given.
             k: How many pages.
             filter: Which pages count; keys as in `records.Query`.
-            stage: Stop at this one: a list alone (`"bm25"`, `"text"`, `"document"`), `"fused"`, `"rerank"`.
+            stage: Stop at this one: a list alone (`"bm25"`, `"text"`, `"document"`, a visual encoder by its
+                name), `"fused"`, `"rerank"`.
             rerank: `"auto"`: what the profile has; `light`'s is the evidence reranker on 50 pages. None: no
                 one. A name, or several, each with how many pages it sees: `["evidence@100",
                 "qwen3-vl-2b@20"]`. Names: `evidence`, a file of coefficients that `pagelens fit` wrote, one
@@ -262,6 +315,8 @@ class Library:
             named_pages: Whether a page number in the question ("on page 3") brings pages of that number up.
             budget_ms: See `searching.Limits`. What a page costs is measured before the first such search.
             skip_margin: See `searching.Limits`.
+            image: A file or an image that pages should look like, for the library's visual encoders.
+            looks: Whether these count at all; without them no model of theirs is loaded.
 
         Raises:
             UsageError: an empty question, an unknown filter, stage or reranker, or an index made with another
@@ -269,12 +324,37 @@ class Library:
             Missing: a reranker's model or package is not there.
         """
         limits = Limits(budget_ms, skip_margin)
-        found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits)
+        look = looks if image is None else self._picture(image)
+        found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits, look)
         hits = self._hits(found)
         notes = list(found.notes)
-        if hits and not any(hit.evidence for hit in hits):
+        if query and hits and not any(hit.evidence for hit in hits):
             notes.append("no page found holds a word of the question: read with care")
+        hits = [self._seen(hit, found, query if image is None else "") for hit in hits]
         return Hits(query, self._profile_name, tuple(hits), found.timings, found.reranked, tuple(notes))
+
+    def similar(self, page_id: str, k: int = 10, filter: Mapping[str, Any] | None = None) -> Hits:
+        """The pages that look most like one of the library, best first; it is not among them.
+
+        Raises:
+            UsageError: there is no such page, or it has no vectors of a visual encoder.
+        """
+        names = list(self._settings["looks"])
+        points = self._store.retrieve([page_point_id(page_id)], names, payload=False)
+        looks = {
+            name: np.atleast_2d(vector)
+            for point in points
+            for name, vector in point.vectors.items()
+            if isinstance(vector, np.ndarray)
+        }
+        if not looks:
+            what = "is not in this library" if not points else "has no vectors of a visual encoder"
+            cure = "`pagelens pages` lists them; `pagelens ingest PATH --image NAME` adds a visual encoder"
+            raise UsageError(f"page {page_id} {what}; {cure}")
+        found = self._searcher.search(Query("", dict(filter or {})), k + 1, look=looks)
+        found.order = [each for each in found.order if each.id != points[0].id][:k]
+        hits = [self._seen(hit, found, "") for hit in self._hits(found)]
+        return Hits(f"pages that look like {page_id}", self._profile_name, tuple(hits), found.timings, {}, ())
 
     def rank(
         self,
@@ -347,6 +427,21 @@ class Library:
             if isinstance(reranker, EvidenceReranker):
                 blend = reranker.coefficients.blend
         return steps
+
+    def encoder(self, name: str) -> VisualEncoder:
+        """The visual encoder that `ingest --image` calls so; loaded once."""
+        if name not in self._encoders_loaded:
+            from pagelens.encoders import load_encoder
+
+            looking = self._looking
+            self._encoders_loaded[name] = load_encoder(
+                name,
+                device=looking.device,
+                dtype=looking.dtype,
+                models=self._models,
+                commercial=looking.commercial,
+            )
+        return self._encoders_loaded[name]
 
     def warm(
         self,
@@ -491,7 +586,38 @@ class Library:
             sparse,
             (lambda: self._text) if "text" in signatures else None,
             self._settings["metadata"],
+            self._looks,
         )
+
+    @cached_property
+    def _looks(self) -> dict[str, QueryLooks]:
+        """The library's visual encoders by the name of their vectors; loaded when they are asked."""
+        return {
+            name: QueryLooks(about["late"], partial(self._encoder_of, name, about))
+            for name, about in self._settings["looks"].items()
+            if name in self._settings["signatures"]
+        }
+
+    def _encoder_of(self, name: str, about: Mapping[str, Any]) -> VisualEncoder:
+        """A visual encoder that makes what is stored.
+
+        Raises:
+            Missing: its model is not there.
+            UsageError: the stored vectors are of other weights, or of another pixel budget.
+        """
+        try:
+            encoder = self.encoder(about["encoder"])
+        except Missing as error:
+            raise Missing(f"{error}; or go without: `--no-looks`, looks=False") from error
+        made = look_signature(encoder, LookSettings(about["storage"], about["pooling"]))
+        stored = self._settings["signatures"][name]
+        if made != stored:
+            raise UsageError(
+                f"this library's page images were encoded with {stored!r}, this question would be with "
+                f"{made!r}; `pagelens ingest` its files again with --image {about['encoder']}, or go "
+                "without: `--no-looks`, looks=False"
+            )
+        return encoder
 
     @cached_property
     def _text(self) -> TextEncoder:
@@ -538,23 +664,29 @@ class Library:
         rules: Sequence[Rule],
         named_pages: bool,
         limits: Limits,
+        look: PIL.Image.Image | bool = True,
     ) -> Found:
         """Every stage up to `stage`."""
         asked = Query(query, dict(filter or {}))
-        if stage in STAGES:
-            return self._searcher.search(asked, k, stage)
+        stages = (*STAGES, *self._settings["looks"])
+        if stage is not None and stage in stages:
+            return self._searcher.search(asked, k, stage, look=look)
         if stage not in (None, "rerank"):
-            raise UsageError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}, rerank")
+            raise UsageError(f"there is no stage {stage!r}; choose one of {', '.join(stages)}, rerank")
+        if not query.strip() and not isinstance(look, bool):
+            found = self._searcher.search(asked, k, rules=rules, look=look)
+            found.notes.append("asked with an image alone: words count for nothing, and no reranker ran")
+            return found
         steps = self.steps(rerank)
         if limits.budget_ms is not None:
             for step in steps:
                 if isinstance(step.reranker, BudgetedReranker):
                     step.reranker.calibrate()  # before the clock starts
         if stage == "rerank":
-            return self._searcher.search(asked, k, steps=steps, limits=limits)
+            return self._searcher.search(asked, k, steps=steps, limits=limits, look=look)
         named = pages_named(query) if named_pages else ()
         all_rules = [*([on_named_pages(named)] if named else []), *rules]
-        found = self._searcher.search(asked, k, steps=steps, rules=all_rules, limits=limits)
+        found = self._searcher.search(asked, k, steps=steps, rules=all_rules, limits=limits, look=look)
         if named:
             found.notes.append(
                 f"the question names page {', '.join(map(str, named))}: pages of that number are brought up; "
@@ -597,6 +729,57 @@ class Library:
             )
         return hits
 
+    def _picture(self, image: str | os.PathLike[str] | PIL.Image.Image) -> PIL.Image.Image:
+        """An image to ask with.
+
+        Raises:
+            UsageError: it cannot be read, or this library has no visual encoder to ask.
+        """
+        import PIL.Image
+
+        if not self._settings["looks"]:
+            raise UsageError(
+                "this library has no visual encoder to ask with an image; `pagelens ingest PATH --image "
+                "colmodernvbert` adds one"
+            )
+        if isinstance(image, PIL.Image.Image):
+            return image
+        try:
+            return PIL.Image.open(image).convert("RGB")
+        except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+            raise UsageError(f"{image} cannot be read as an image ({error})") from error
+
+    def _seen(self, hit: Hit, found: Found, query: str) -> Hit:
+        """A hit that says where it looks like the question, where a visual encoder can."""
+        late = [name for name in found.looks if self._looks[name].late and name in hit.stages]
+        if not late:
+            return hit
+        look = partial(self._heatmap, hit.record, late[0], found.looks[late[0]], query)
+        if hit.evidence:
+            return replace(hit, look=look)
+        return replace(hit, look=look, evidence=seen(look(None), self.words(hit.page_id)))
+
+    def _heatmap(self, page: Page, name: str, rows: np.ndarray, query: str, word: str | None) -> Heatmap:
+        """Of one word of the question, or of all."""
+        import PIL.Image
+
+        from pagelens.encoders.heatmap import Heatmap, similarities
+
+        [point] = self._store.retrieve([page_point_id(page.page_id)], [name], payload=False)
+        encoder = self._looks[name].encoder
+        grid = encoder.grid(*PIL.Image.open(BytesIO(self._files.image(page.page_id))).size)
+        if not grid:
+            raise UsageError(f"{encoder.name} does not say where its patches lie; it has no heat map")
+        words = encoder.words(query) if query else []
+        if word is not None and word not in [each for each, _ in words]:
+            known = ", ".join(each for each, _ in words) or "no words"
+            raise UsageError(f"the question has no word {word!r}; it has {known}")
+        chosen = [row for each, own in words if word in (None, each) for row in own]
+        patches = point.vectors[name]
+        assert isinstance(patches, np.ndarray)
+        values = similarities(rows[chosen] if chosen else rows, patches, grid).mean(axis=0)
+        return Heatmap(page, values)
+
     def _documents(self) -> list[Point]:
         return list(self._store.scroll(Where({"kind": "document"})))
 
@@ -617,6 +800,7 @@ class Library:
             "ocr": None,
             "profile": None,
             "metadata": [],
+            "looks": {},
         }
         return empty | dict(points[0].payload) if points else empty
 
@@ -625,6 +809,7 @@ class Library:
         self._store.upsert([Point(_SETTINGS, settings)])
         self.__dict__["_settings"] = settings
         self.__dict__.pop("_searcher", None)
+        self.__dict__.pop("_looks", None)
 
     def _declare(self, fields: Mapping[str, FieldKind] = FIELDS) -> None:
         """Create the collection, or what it lacks of vectors and fields."""
@@ -648,6 +833,8 @@ class Library:
         password: str | None,
         item_per_folder: bool,
         say: Callable[[str], None],
+        image: Sequence[str],
+        look_settings: LookSettings | None,
     ) -> _Plan:
         """What will be read, by whom, with which encoders."""
         from pagelens.ingest import ocr
@@ -669,7 +856,30 @@ class Library:
         if profile.text_model:
             encoders["text"] = self._load_text(profile)
         reading = ReadSettings(ocr=engine, languages=spoken, password=password)
-        return _Plan(files, reading, encoders, profile.name, unnamed)
+        return _Plan(
+            files, reading, encoders, profile.name, unnamed, self._plan_looks(image, look_settings, say)
+        )
+
+    def _plan_looks(
+        self, image: Sequence[str], settings: LookSettings | None, say: Callable[[str], None]
+    ) -> list[PageLooks]:
+        """The visual encoders that the library has and those asked for, loaded; what a page costs is said."""
+        kept = {
+            about["encoder"]: LookSettings(about["storage"], about["pooling"])
+            for about in self._settings["looks"].values()
+        }
+        chosen = dict.fromkeys(image, settings or LookSettings()) | kept
+        pages = self._store.count(Where({"kind": "page"})) if chosen else 0
+        planned = []
+        for name, each in chosen.items():
+            looks = PageLooks(self.encoder(name), each)
+            vectors, size, seconds = looks.cost()
+            hours = f"1,000 pages take {seconds / 3.6:.1f} h"
+            if name not in kept and pages:
+                hours += f", the {pages} that are there {seconds * pages / 3600:.1f} h"
+            say(f"{name}: {vectors} vectors, {size / 1000:.0f} KB and {seconds:.2f} s a page of A4; {hours}")
+            planned.append(looks)
+        return planned
 
     def _gone(self, paths: Sequence[str | os.PathLike[str]]) -> list[SeenFile]:
         """Names below `paths` that are no file any more, of documents and of failures."""
@@ -700,6 +910,12 @@ class _Plan:
     profile: str
     unnamed: Sequence[Path]
     """Files that neither the store nor JSON could name."""
+    looks: Sequence[PageLooks]
+
+
+def _kept_as(about: Mapping[str, Any]) -> tuple[bool, int, LookSettings]:
+    """How a visual encoder's vectors are kept, from the settings."""
+    return about["late"], about["size"], LookSettings(about["storage"], about["pooling"])
 
 
 def _sparse(languages: tuple[str, ...]) -> Bm25Encoder:

@@ -14,6 +14,9 @@ from pagelens.scores import standardised
 
 FUSION: Mapping[str, float] = {"bm25": 1.0, "text": 1.0, "document": 0.5}
 """Weights of the standardised scores; see docs/decisions/fusion.md."""
+LOOKS = 0.25
+"""Weight of a visual encoder's list unless it is in `FUSION`: low, because none could be measured here, and a
+small encoder must not outvote words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def fuse(
 
     Args:
         lists: Scores by page id, by list.
-        weights: By list.
+        weights: By list; others have `LOOKS`.
     """
     ids = sorted({id for scores in lists.values() for id in scores})
     reasons: dict[str, dict[str, Feature]] = {id: {} for id in ids}
@@ -51,7 +54,7 @@ def fuse(
         lowest = min(scores.values(), default=0.0)
         values = [scores.get(id, lowest) for id in ids]
         for id, value, z in zip(ids, values, standardised(values), strict=True):
-            reasons[id][name] = Feature(value, weights[name] * z)
+            reasons[id][name] = Feature(value, weights.get(name, LOOKS) * z)
     return {id: Opinion(sum(each.share for each in why.values()), why) for id, why in reasons.items()}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from pagelens.errors import UsageError
 from pagelens.filters import PathsOf, where
+from pagelens.looks import MEAN, POOLED
 from pagelens.ranking import Ranked, first_order, reorder
 from pagelens.records import Candidate, Feature, Opinion, Query, Reranked, SparseVector
 from pagelens.rules import Rule
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 CANDIDATES = 100
 """Of each list: recall@100 of the fused list is .940 on `mmdocir-dev` (`benchmarks/retrieval.py`)."""
 STAGES = ("bm25", "text", "document", "fused")
-"""Of the first stage. After it come those of `stage_names`, and `rules.STAGE`."""
+"""Of the first stage, beside the visual encoders by their names. After it come those of `stage_names`, and
+`rules.STAGE`."""
 BLEND = 1.0
 """Weight of a reranker's standardised score beside that of the stage before, unless fitted."""
 
@@ -46,6 +48,27 @@ class TextQueryEncoder(Protocol):
 
     def encode_query(self, text: str) -> np.ndarray:
         """*Shape:* (1, size)."""
+
+
+class LooksQueryEncoder(Protocol):
+    """A question, in words or as an image, to vectors that page images are near to."""
+
+    late: bool
+
+    def encode_query(self, query: str | PIL.Image.Image) -> np.ndarray:
+        """*Shape:* (tokens, size); (1, size) where it is not `late`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LooksCounts:
+    """How many pages each step of late interaction sees; the next sees fewer and costs more a page."""
+
+    nominated: int = CANDIDATES
+    """By the mean of their patches, beside what the other lists bring."""
+    pooled: int = 1000
+    """Of all candidates that are compared by their pooled vectors."""
+    exact: int = 100
+    """Of these, compared by all patches."""
 
 
 class Reranker(Protocol):
@@ -153,6 +176,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
     reranked: dict[str, Reranked] = field(default_factory=dict)
     """By stage, of rerankers that keep features of pages."""
+    looks: dict[str, np.ndarray] = field(default_factory=dict)
+    """What visual encoders made of the question, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +207,8 @@ class Searcher:
         sparse: Encodes the question for `bm25` and `document`.
         text: Gives the encoder for `text`, loaded when it is first needed; None where the library has none.
         joined: Names of the metadata fields that pages can be filtered by.
+        looks: Visual encoders by the name of their vectors.
+        counts: Of pages that late interaction sees.
     """
 
     def __init__(
@@ -192,9 +219,12 @@ class Searcher:
         sparse: SparseQueryEncoder,
         text: Callable[[], TextQueryEncoder] | None,
         joined: Sequence[str] = (),
+        looks: Mapping[str, LooksQueryEncoder] | None = None,
+        counts: LooksCounts | None = None,
     ) -> None:
         self._store, self._paths_of, self._read_image = store, paths_of, read_image
         self._sparse, self._text, self._joined = sparse, text, joined
+        self._looks, self._counts = looks or {}, counts or LooksCounts()
 
     def search(
         self,
@@ -204,6 +234,7 @@ class Searcher:
         steps: Sequence[Step] = (),
         rules: Sequence[Rule] = (),
         limits: Limits | None = None,
+        look: PIL.Image.Image | Mapping[str, np.ndarray] | bool = True,
     ) -> Found:
         """The best `k` pages.
 
@@ -214,32 +245,48 @@ class Searcher:
             steps: Rerankers, in their order.
             rules: What comes after them, in their order.
             limits: Of time, and of doubt.
+            look: What pages should look like: as the question says (True), as an image, as vectors of the
+                encoders' own by their names; or looks do not count (False).
 
         Raises:
             UsageError: an empty question, an unknown filter or stage.
         """
-        if not query.text.strip():
+        asked = bool(query.text.strip())
+        if not asked and (isinstance(look, bool) or not self._looks):
             raise UsageError("the question is empty; say what the page should be about")
-        if stage not in STAGES or (stage == "text" and self._text is None):
-            raise UsageError(f"there is no stage {stage!r} here; choose one of {', '.join(STAGES)}")
+        if stage not in (*STAGES, *self._looks) or (stage == "text" and self._text is None):
+            known = ", ".join((*STAGES, *self._looks))
+            raise UsageError(f"there is no stage {stage!r} here; choose one of {known}")
         limits = limits or Limits()
         started, clock, found = time.perf_counter(), _Clock(), Found([])
         notes = found.notes
         among = where(query.filter, self._store, self._paths_of, self._joined)
         vectors: dict[str, Vector] = {}
-        terms = self._sparse.encode_query(query.text)
+        terms = self._sparse.encode_query(query.text) if asked else None
         if terms is not None:
             vectors["bm25"] = terms
-        else:
+        elif asked:
             notes.append("the question holds no word that is searched for, only such as stand on every page")
-        if self._text is not None and stage in ("text", "fused"):
+        if self._text is not None and asked and stage in ("text", "fused"):
             vectors["text"] = self._text().encode_query(query.text)
+        if stage in ("fused", *self._looks):
+            found.looks = self._questions(query.text, look, stage)
+        late = {name: rows for name, rows in found.looks.items() if self._looks[name].late}
+        vectors |= {name: rows[0] for name, rows in found.looks.items() if name not in late}
+        vectors |= {name + MEAN: rows.mean(axis=0) for name, rows in late.items()}
         clock.lap("encode")
         wanted = [
-            name for name in vectors if stage in (name, "fused") or (stage == "document" and name == "bm25")
+            name
+            for name in vectors
+            if stage in (name.removesuffix(MEAN), "fused") or (stage == "document" and name == "bm25")
         ]
-        lists = self._lists(vectors, wanted, among, max(k, CANDIDATES))
+        fewest = {name + MEAN: max(self._counts.nominated, k * (stage == name)) for name in late}
+        lists = self._lists(vectors, wanted, among, max(k, CANDIDATES), fewest)
         clock.lap("candidates")
+        if late:
+            nominated = [lists.pop(name + MEAN) for name in late]
+            self._compare(late, lists, nominated, k if stage in late else 0)
+            clock.lap("looks")
         if stage in ("document", "fused") and terms is not None:
             self._complete(lists, vectors, terms)
         found.weights = self.idf(frozenset(terms.indices.tolist())) if terms else {}
@@ -258,6 +305,53 @@ class Searcher:
             clock.lap("rules")
         found.order, found.beyond, found.timings = order[:k], order[k:], clock.laps
         return found
+
+    def _questions(
+        self, text: str, look: PIL.Image.Image | Mapping[str, np.ndarray] | bool, stage: str
+    ) -> dict[str, np.ndarray]:
+        """What every visual encoder that counts for `stage` makes of the question, by its name."""
+        if isinstance(look, Mapping):
+            return {name: rows for name, rows in look.items() if stage in ("fused", name)}
+        if look is False:
+            return {}
+        query = text if look is True else look
+        return {
+            name: encoder.encode_query(query)
+            for name, encoder in self._looks.items()
+            if stage in ("fused", name)
+        }
+
+    def _compare(
+        self,
+        late: Mapping[str, np.ndarray],
+        lists: dict[str, dict[str, float]],
+        nominated: Sequence[Mapping[str, float]],
+        k: int,
+    ) -> None:
+        """A list of late interaction for each encoder, added to `lists`: the best of all candidates.
+
+        Each is first compared by its pooled vectors, and the best of those by all patches.
+
+        Args:
+            late: The question's vectors by encoder.
+            lists: Of the words, by point id.
+            nominated: By the mean of their patches.
+            k: At least so many, whatever the counts.
+        """
+        counts = self._counts
+        candidates = _by_rank([*nominated, *lists.values()])[: max(k, counts.pooled)]
+        if not candidates:
+            lists.update({name: {} for name in late})
+            return
+        seen = {name: frozenset(candidates) for name in late}
+        for suffix in (POOLED, ""):
+            queries = [
+                ListQuery(name + suffix, rows, max(k, counts.exact), Where(ids=seen[name]))
+                for name, rows in late.items()
+            ]
+            for name, hits in zip(late, self._store.query(queries), strict=True):
+                lists[name] = {hit.id: hit.score for hit in hits}
+                seen[name] = frozenset(lists[name])
 
     def idf(self, terms: frozenset[int]) -> dict[int, float]:
         """The collection's inverse document frequency of each term; terms that no page holds are absent.
@@ -300,10 +394,17 @@ class Searcher:
         )
 
     def _lists(
-        self, vectors: Mapping[str, Vector], wanted: Sequence[str], among: Where, limit: int
+        self,
+        vectors: Mapping[str, Vector],
+        wanted: Sequence[str],
+        among: Where,
+        limit: int,
+        limits: Mapping[str, int],
     ) -> dict[str, dict[str, float]]:
-        """Every list by point id; asked as one batch."""
-        answers = self._store.query([ListQuery(name, vectors[name], limit, among) for name in wanted])
+        """Every list by point id, of `limit` pages but for those in `limits`; asked as one batch."""
+        answers = self._store.query(
+            [ListQuery(name, vectors[name], limits.get(name, limit), among) for name in wanted]
+        )
         return {name: {hit.id: hit.score for hit in hits} for name, hits in zip(wanted, answers, strict=True)}
 
     def _complete(
@@ -316,6 +417,8 @@ class Searcher:
         owner = {p.id: p.payload["doc_id"] for p in self._store.retrieve(union, payload=["doc_id"])}
         queries, names = [], []
         for name, scores in lists.items():
+            if name not in vectors:
+                continue  # late interaction compares as many pages as it is told
             if missing := frozenset(union).difference(scores):
                 queries.append(ListQuery(name, vectors[name], len(missing), Where(ids=missing)))
                 names.append(name)
@@ -402,6 +505,15 @@ def _blended(seen: list[tuple[Ranked, Opinion]], step: Step) -> list[tuple[Ranke
 def _weight(vector: Vector, term: int) -> float:
     assert isinstance(vector, SparseVector)
     return float(vector.values[vector.indices == term][0])
+
+
+def _by_rank(lists: Sequence[Mapping[str, float]]) -> list[str]:
+    """The ids of all lists: the best of each, then the second of each, and so on; each once."""
+    ranks: dict[str, tuple[int, str]] = {}
+    for scores in lists:
+        for rank, id in enumerate(sorted(scores, key=lambda id: (-scores[id], id))):
+            ranks[id] = min(ranks.get(id, (rank, id)), (rank, id))
+    return sorted(ranks, key=lambda id: ranks[id])
 
 
 class _Clock:

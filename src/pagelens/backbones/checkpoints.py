@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging as library_logging
@@ -173,13 +174,37 @@ def read_tensors(folder: Path, names: Sequence[str], rows: Sequence[int] | None 
     return found
 
 
+def read_whole(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder of weights, on the CPU, as they are stored.
+
+    Raises:
+        Missing: a file is damaged.
+    """
+    try:
+        files = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    except (OSError, SafetensorError) as error:
+        raise Missing(f"the weights in {folder} cannot be read ({error})") from error
+    return {name: tensor for file in files for name, tensor in file.items()}
+
+
 def has_tensor(folder: Path, name: str) -> bool:
-    """Whether a folder of weights has one of that name."""
+    """Whether a folder of weights has one of that name.
+
+    Raises:
+        Missing: there are none, or they are damaged.
+    """
+    if not any((folder / each).is_file() for each in WEIGHTS):
+        raise Missing(
+            f"{folder} holds no {' and no '.join(WEIGHTS)}; weights are read from safetensors alone"
+        )
     index = folder / WEIGHTS[1]
     if index.is_file():
         return name in json.loads(index.read_text())["weight_map"]
-    with safe_open(folder / WEIGHTS[0], "pt") as file:
-        return name in file.keys()  # noqa: SIM118 (it is no mapping)
+    try:
+        with safe_open(folder / WEIGHTS[0], "pt") as file:
+            return name in file.keys()  # noqa: SIM118 (it is no mapping)
+    except SafetensorError as error:
+        raise Missing(f"the weights in {folder} cannot be loaded ({error})") from error
 
 
 def _placement(folder: Path, device: torch.device) -> Any:
