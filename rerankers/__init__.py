@@ -127,10 +127,11 @@ def load_reranker(
     model = FAMILIES[name](folder, device, dtype, name)
     signature = f"{name} {fingerprint(folder)} {model.body.dtype} {model.prompt} {model.sizes[0]}"
     level = model.levels[-1] if features == "auto" else features
+    shown = f"{signature} with text" if with_text else signature
     if level == "none":
-        return VisionLanguageReranker(model, signature, with_text=with_text)
+        return VisionLanguageReranker(model, shown, with_text=with_text)
     if level not in model.levels:
         raise UsageError(f"{name} has no features at level {level!r}; it has {', '.join(model.levels)}")
     kind = Prefix if level == "prefix" else Vision
     kept = PageFeatures(kind, f"{signature} {level}", model.body.device, files, int8, cap)
-    return VisionLanguageReranker(model, signature, kept, level, with_text)
+    return VisionLanguageReranker(model, f"{shown} int8" if int8 else shown, kept, level, with_text)

@@ -40,6 +40,7 @@ class ImageCrossEncoder:
         except ImportError as error:
             raise Missing(f"{name} needs sentence-transformers: pip install 'pagelens[rerank]'") from error
         self.name, self._batch, self._sigmoid = name, batch, torch.nn.Sigmoid()
+        self.signature = f"{name} {repository} {revision or ''}".rstrip()
         try:
             # Code of a model's repository is never run, and a pickle is never opened.
             self._model = CrossEncoder(

@@ -7,6 +7,7 @@ which, and where they are bad.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -117,6 +118,13 @@ class EvidenceReranker:
     def coefficients(self) -> Coefficients:
         """What it weighs the features with."""
         return self._coefficients
+
+    @property
+    def signature(self) -> str:
+        """All that shapes a score, but for the collection and the other candidates."""
+        weights = json.dumps(dict(self._coefficients.weights), sort_keys=True)
+        digest = hashlib.sha256(weights.encode()).hexdigest()[:12]
+        return f"evidence {digest} {'+'.join(self._languages)}"
 
     def with_coefficients(self, coefficients: Coefficients) -> EvidenceReranker:
         """The same on the same collection, with other coefficients."""

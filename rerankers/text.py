@@ -34,12 +34,16 @@ class TextReranker:
         model: Loaded; its tokenizer and its window are used.
         name: What people call it.
         batch: Passages computed together, of like length.
+        revision: Of its weights.
     """
 
     needs = frozenset({"text"})
 
-    def __init__(self, model: CrossEncoder, name: str = "text", batch: int = 16) -> None:
-        self.name = self.signature = name
+    def __init__(
+        self, model: CrossEncoder, name: str = "text", batch: int = 16, revision: str | None = None
+    ) -> None:
+        self.name = name
+        self.signature = f"{name} {revision}" if revision else name
         self._model, self._batch = model, batch
         self._costs = Costs()
 
@@ -54,6 +58,8 @@ class TextReranker:
         Raises:
             Missing: sentence-transformers is not installed, or the model is nowhere to be had.
         """
+        from pagelens.backbones.checkpoints import fingerprint
+
         try:
             from sentence_transformers import CrossEncoder
         except ImportError as error:
@@ -73,7 +79,9 @@ class TextReranker:
                 f"the cross-encoder {repository} cannot be loaded ({reason}); put its files into a folder "
                 f"{own}/ below the one named by PAGELENS_MODELS"
             ) from error
-        return cls(model, name)
+        here = Path(place)
+        revision = fingerprint(here) if here.is_dir() else getattr(model.config, "_commit_hash", None)
+        return cls(model, name, revision=revision)
 
     def score(
         self, query: Query | str, candidates: Sequence[Candidate | str | Mapping[str, Any]]

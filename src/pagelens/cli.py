@@ -295,6 +295,15 @@ def search(
             rich_help_panel=LOOK,
         ),
     ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="0..1",
+            help="Only pages at least so likely to answer, perhaps none; after `pagelens calibrate`.",
+        ),
+    ] = None,
     device: Device = "auto",
     features: Level = "auto",
     int8: Int8 = False,
@@ -396,6 +405,8 @@ def search(
 
     Example: `pagelens search --image stamp.png`
 
+    Example: `pagelens search "who owns the boat?" --min-probability .5`
+
     Example: `pagelens search --queries q.jsonl --run out.trec -k 100 --page-name '{stem}#{number}'`
     """
     from pagelens.rules import boost as rule_boost
@@ -410,8 +421,10 @@ def search(
     rules: list[Rule] = [rule_boost(field, value) for field, value in _pairs("--boost", boost)]
     rules += [spread(diverse)] if diverse is not None else []
     rules += [one_per_document] if group else []
-    if run and (rules or any_page):
-        raise UsageError("a run has every page: leave out --group, --diverse, --boost and --any-page")
+    if run and (rules or any_page or min_probability is not None):
+        raise UsageError(
+            "a run has every page: leave out --group, --diverse, --boost, --any-page and --min-probability"
+        )
     if run and (budget_ms is not None or skip_margin is not None):
         raise UsageError("a run takes the time it takes: leave out --budget-ms and --skip-margin")
     alone = query is not None or image is not None
@@ -441,6 +454,7 @@ def search(
             skip_margin,
             image,
             looks=not no_looks,
+            min_probability=min_probability,
         )
         if html is not None:
             _write(html, hits.to_html())
@@ -747,6 +761,55 @@ def evaluate(
 
 
 @app.command()
+def calibrate(
+    queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
+    qrels: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Which pages answer: TREC's four columns, or query page relevance, as BEIR."
+        ),
+    ],
+    library: Folder = None,
+    page_name: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
+    ] = "{doc_id}#{number}",
+    rerank: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME@PAGES", help="As for search; the last one is calibrated."),
+    ] = None,
+    models: Models = None,
+    device: Device = "auto",
+    features: Level = "auto",
+    int8: Int8 = False,
+    with_text: WithText = False,
+    commercial: Commercial = False,
+    as_json: Json = False,
+) -> None:
+    """Learn from judgements how likely a page answers, by its score; search then says it of every hit.
+
+    The library keeps it, for exactly this reranker. What it is worth is measured on questions that had no
+    part in the fit. docs/calibration.md explains the figures.
+
+    Example: `pagelens calibrate --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}'`
+    """
+    from pagelens.calibrating import calibrate as fit_to
+    from pagelens.runs import read_qrels, read_questions
+
+    looking = Looking(device, "auto", features, with_text, int8, commercial)
+    asked, judged = read_questions(queries), read_qrels(qrels)
+    with _open(library, models, must_exist=True, looking=looking) as opened, _counting(as_json) as advance:
+        cascade: Cascade = None if rerank == ["none"] else rerank or "auto"
+        found = fit_to(opened, asked, judged, page_name, cascade, advance)
+        opened.keep(found.calibration)
+    if as_json:
+        _out(found.as_dict())
+        return
+    for line in found.lines():
+        _print(line)
+    _say("kept in the library; search with --min-probability .5")
+
+
+@app.command()
 def check(library: Folder = None, as_json: Json = False) -> None:
     """Hold the index and the page files against each other; name pages that are blank or badly read.
 
@@ -976,6 +1039,7 @@ def _show(hits: Hits) -> None:
     out.print(Text(f"{counted(len(hits), 'page')} for {hits.query!r}, profile {hits.profile}"))
     for number, hit in enumerate(hits, start=1):
         score = f"{hit.last_stage} {hit.score:.4g}" if hit.last_stage else ""
+        score += "" if hit.probability is None else f", {hit.probability:.0%} likely"
         head = f"{number:3}. {_where(hit, out.width - 8 - len(score))}"
         out.print(Text(head, "bold"), score, sep="  ", soft_wrap=True)
         for line in _quote(hit).wrap(out, out.width - 5):

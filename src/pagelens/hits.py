@@ -116,6 +116,7 @@ class Hit:
             "page": self.page,
             "score": self.score,
             "stages": {name: stage.as_dict() for name, stage in self.stages.items()},
+            **({} if self.probability is None else {"probability": self.probability}),
             "evidence": [{"text": each.text, "box": list(each.box)} for each in self.evidence],
         }
 

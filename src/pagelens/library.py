@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pagelens.calibration import CalibratedStage, Calibration, choose_calibration, keep_likely
 from pagelens.errors import Missing, UsageError
 from pagelens.evidence import evidence, seen
 from pagelens.hits import Hit, Hits
@@ -298,6 +299,7 @@ class Library:
         skip_margin: float | None = None,
         image: str | os.PathLike[str] | PIL.Image.Image | None = None,
         looks: bool = True,
+        min_probability: float | None = None,
     ) -> Hits:
         """The best `k` pages for a question, with the evidence on them.
 
@@ -317,16 +319,22 @@ class Library:
             skip_margin: See `searching.Limits`.
             image: A file or an image that pages should look like, for the library's visual encoders.
             looks: Whether these count at all; without them no model of theirs is loaded.
+            min_probability: Of these only pages at least so likely to answer, which may be none. Pages that
+                the reranker did not score have no probability.
 
         Raises:
-            UsageError: an empty question, an unknown filter, stage or reranker, or an index made with another
-                model.
+            UsageError: an empty question, an unknown filter, stage or reranker, an index made with another
+                model, or a probability asked for without a calibration of exactly this reranker.
             Missing: a reranker's model or package is not there.
         """
         limits = Limits(budget_ms, skip_margin)
         look = looks if image is None else self._picture(image)
+        calibrated = self._calibrated(stage, rerank, skip_margin, min_probability)
         found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits, look)
-        hits = self._hits(found)
+        likely = calibrated.probabilities(found) if calibrated else {}
+        if min_probability is not None:
+            keep_likely(found, likely, min_probability)
+        hits = self._hits(found, likely)
         notes = list(found.notes)
         if query and hits and not any(hit.evidence for hit in hits):
             notes.append("no page found holds a word of the question: read with care")
@@ -412,6 +420,11 @@ class Library:
 
                 self._models_loaded[name] = TextReranker.load(name, self._models)
         return self._models_loaded[name]
+
+    def keep(self, calibration: Calibration) -> None:
+        """From now on hits of exactly that reranker have a probability; one kept before is replaced."""
+        kept = {**self._settings["calibrations"], calibration.signature: calibration.as_dict()}
+        self._save(calibrations=kept)
 
     def steps(self, wanted: Cascade = "auto") -> list[Step]:
         """The rerankers that `search` would use, each with the weight those before it have for its score."""
@@ -709,7 +722,19 @@ class Library:
                 found = self._searcher.candidates([Ranked(page.id, 0.0, {})])
                 yield from (each for each in found if each is not None)
 
-    def _hits(self, found: Found) -> list[Hit]:
+    def _calibrated(
+        self, stage: str | None, rerank: Cascade, skip_margin: float | None, min_probability: float | None
+    ) -> CalibratedStage | None:
+        """What makes probabilities of a search's scores; None where nothing does, and none is needed."""
+        kept, needed = self._settings["calibrations"], min_probability is not None
+        reranks = stage in (None, "rerank")
+        if needed and (skip_margin is not None or not reranks):
+            raise UsageError(
+                "a page's probability comes from its reranker: leave out the skip margin, and the stage"
+            )
+        return choose_calibration(kept, self.steps(rerank), needed) if needed or (kept and reranks) else None
+
+    def _hits(self, found: Found, likely: Mapping[str, float]) -> list[Hit]:
         languages = tuple(self._settings["languages"])
         hits = []
         for page, candidate in zip(found.order, self._searcher.candidates(found.order), strict=True):
@@ -724,6 +749,7 @@ class Library:
                     dict(page.stages),
                     evidence(text, found.weights, languages, page.passage),
                     candidate.text,
+                    likely.get(page.id),
                     open_image=candidate.read_image,
                 )
             )
@@ -801,6 +827,7 @@ class Library:
             "profile": None,
             "metadata": [],
             "looks": {},
+            "calibrations": {},
         }
         return empty | dict(points[0].payload) if points else empty
 
