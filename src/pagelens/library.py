@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -734,7 +735,7 @@ class Library:
             )
         return choose_calibration(kept, self.steps(rerank), needed) if needed or (kept and reranks) else None
 
-    def _hits(self, found: Found, likely: Mapping[str, float]) -> list[Hit]:
+    def _hits(self, found: Found, likely: Mapping[str, float] = MappingProxyType({})) -> list[Hit]:
         languages = tuple(self._settings["languages"])
         hits = []
         for page, candidate in zip(found.order, self._searcher.candidates(found.order), strict=True):
