@@ -246,7 +246,7 @@ def report(
     before = last.before if last else FIRST if FIRST in asked.runs else next(iter(asked.runs))
     stages = _stages(asked, last, measure, paid.gpu_hour)
     depth = last.depth if last else DEPTH
-    ceiling = limit(asked, before, depth, measure)
+    ceiling = limit(asked.task.qrels, asked.runs[before], depth, measure)
     was = stages[before].values[measure]
     advice, realised = Advice(), None
     if last is not None:
