@@ -172,7 +172,8 @@ def test_each_rule_by_itself(changed: dict[str, Any], decision: str, words: str)
         ({"margin": 0.1}, "for: the first stage hardly prefers"),
         ({"page_words": 20.0, "question_words": 2.0}, "against: short pages (20 words) and keywords"),
         ({"noise": None}, "not measured"),
-        ({"in_sample": 0.2}, "+0.200 on them"),
+        ({"in_sample": 0.2}, "gain +0.200 on them"),
+        ({"in_sample": 0.2}, "helps once it is fitted to such documents"),
     ],
 )
 def test_each_sign_by_itself(changed: dict[str, Any], words: str) -> None:
