@@ -77,6 +77,8 @@ class Signals:
     """Share of them that are in the top 100 and not in the top 5."""
     late: float = 0.0
     """Share of the questions whose first relevant page is in the top 50 and not in the top 5."""
+    better_list: str = ""
+    """A list that alone does better than the lists fused, more than luck."""
     page_words: float | None = None
     """Median, of the relevant pages."""
     question_words: float = 0.0
@@ -177,6 +179,8 @@ def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> 
             "out of fold: the figures are of coefficients fitted without the documents of each question; "
             f"those that searched know the questions, and gain {s.in_sample:+.3f} on them"
         )
+    if s.better_list:
+        found.append(f"the list {s.better_list} alone does better than the lists fused")
     if s.late >= LATE:
         found.append(f"for: {s.late:.0%} of the questions have their page in the top 50 and not in the top 5")
     if s.page_words is not None and s.page_words >= LONG:
