@@ -264,6 +264,19 @@ def test_every_page_can_be_scored(office: Any) -> None:
         run[each.id] = [pages[page.id].name for page in order]
     assert last.quality.mean == pytest.approx(measured(qrels, run)["nDCG@10"].mean())
     assert [each.depth for each in found.advice.sweep] == [5, 10]
+    ceilings = [each.ceiling for each in found.advice.exhaustive]
+    places = []  # of the one relevant page of each question, from 0
+    for each in questions:
+        names = [pages[page.id].name for page in library.trace(each.query, 60, rerank=[]).order]
+        places.append(min(names.index(name) for name in qrels[each.id]))
+    for sweep in found.advice.exhaustive:
+        best = [0 if place < sweep.depth else place for place in places]
+        expected = np.mean([1 / np.log2(place + 2) if place < 10 else 0.0 for place in best])
+        assert sweep.ceiling == pytest.approx(expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pagelens.asking.DEPTH", 3)  # of a run; no matter for the sweep
+        short = evaluate(library, questions, qrels, rerank=step, exhaustive=True)
+        assert [each.ceiling for each in short.advice.exhaustive] == ceilings
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pagelens.evaluation.MOST_EXHAUSTIVE", 59)
         with pytest.raises(UsageError, match="60 pages are more than 59"):

@@ -117,6 +117,13 @@ def test_the_signs_have_their_numbers() -> None:
     )
 
 
+def test_a_list_that_beats_the_fused_order_is_named() -> None:
+    asked = asked_with("helps")
+    runs = {"bm25": asked.runs["fused"], "text": asked.runs["rerank"], **asked.runs}
+    reasons = report(replace(asked, runs=runs)).verdict.reasons
+    assert "the list text alone does better than the lists fused" in reasons
+
+
 def test_no_verdict_in_sample() -> None:
     """Too few documents to hold any out: the stage is marked, and nothing is decided."""
     asked = asked_with("helps", documents=5)
@@ -167,12 +174,14 @@ def test_each_rule_by_itself(changed: dict[str, Any], decision: str, words: str)
     ("changed", "words"),
     [
         ({"late": 0.2}, "for: 20%"),
+        ({"better_list": "text"}, "the list text alone does better than the lists fused"),
         ({"page_words": 400.0}, "for: long pages, 400 words"),
         ({"drawn": 0.5}, "for: 50% of the questions are about what is drawn"),
         ({"margin": 0.1}, "for: the first stage hardly prefers"),
         ({"page_words": 20.0, "question_words": 2.0}, "against: short pages (20 words) and keywords"),
         ({"noise": None}, "not measured"),
-        ({"in_sample": 0.2}, "+0.200 on them"),
+        ({"in_sample": 0.2}, "gain +0.200 on them"),
+        ({"in_sample": 0.2}, "helps once it is fitted to such documents"),
     ],
 )
 def test_each_sign_by_itself(changed: dict[str, Any], words: str) -> None:

@@ -20,6 +20,7 @@ from pagelens.runs import Question, page_names, read_run, write_trec
 from pagelens.searching import STAGES, Step, stage_names
 from pagelens.significance import clusters
 from pagelens.store.points import page_point_id
+from pagelens.sweeping import Seen, read_seen
 from pagelens.wording import counted
 
 if TYPE_CHECKING:
@@ -77,10 +78,12 @@ class Answer:
 
     orders: Mapping[str, Sequence[str]]
     """Stage -> all candidates by the ids of their points, best first."""
-    pages: Mapping[str, Ranked]
-    """By those ids."""
     laps: Mapping[str, float]
     """Milliseconds by step."""
+    relevant: Mapping[str, Ranked]
+    """The candidates that are relevant, by id."""
+    seen: Seen | None = None
+    """What the last reranker saw; None without one, or where its scores cannot be read back."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,10 @@ class Asked:
     steps: Sequence[Step] = ()
     """The rerankers."""
 
-    def run(self, orders: Sequence[Sequence[str]]) -> Run:
-        """Orders by point ids, one a question, as a run."""
+    def run(self, orders: Sequence[Sequence[str]], whole: bool = False) -> Run:
+        """Orders by point ids, one a question, as a run; `whole`: of all pages."""
         return {
-            question.id: [self.pages[id].name for id in order[:DEPTH]]
+            question.id: [self.pages[id].name for id in order[: None if whole else DEPTH]]
             for question, order in zip(self.task.questions, orders, strict=True)
         }
 
@@ -177,7 +180,9 @@ def ask(
     Raises:
         UsageError: a question's filter is wrong, or pages were ingested meanwhile.
     """
-    searched = []
+    answers: list[Answer] = []
+    later = [*stage_names(steps), rules.STAGE]
+    held = set[str]()
     for done, each in enumerate([task.questions[0], *task.questions]):
         try:
             trace = library.trace(each.query, k, each.filter, steps)
@@ -186,17 +191,21 @@ def ask(
         found = {page.id: page for page in [*trace.order, *trace.beyond]}
         if strange := found.keys() - pages.keys():
             raise UsageError(f"{counted(len(strange), 'page')} were ingested meanwhile; evaluate again")
-        searched.append((found, trace.timings))
         progress(done)
-    held = {name for found, _ in searched for page in found.values() for name in page.stages}
-    alone = [name for name in STAGES if name in held]
-    later = [name for name in [*stage_names(steps), rules.STAGE] if name in held]
-    answers = [
-        Answer(orders([*found.values()], alone, later), found, timings) for found, timings in searched[1:]
-    ]
+        if done == 0:
+            continue
+        held.update(name for page in found.values() for name in page.stages)
+        read = orders([*found.values()], STAGES, later)
+        seen = None
+        if steps:
+            before = [STAGES[-1], *later][len(steps) - 1]
+            seen = read_seen(later[len(steps) - 1], before, read[before], found)
+        grades = task.qrels[each.id]
+        relevant = {id: page for id, page in found.items() if grades.get(pages[id].name, 0) > 0}
+        answers.append(Answer(read, trace.timings, relevant, seen))
     empty = Asked(task, pages, {}, answers, steps)
-    runs = {name: empty.run([answer.orders[name] for answer in answers]) for name in [*alone, *later]}
-    return replace(empty, runs=runs)
+    names = [name for name in [*STAGES, *later] if name in held]
+    return replace(empty, runs={name: empty.run([each.orders[name] for each in answers]) for name in names})
 
 
 def stored(task: Task, pages: Mapping[str, Known], folder: Path) -> Asked:

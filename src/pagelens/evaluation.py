@@ -33,7 +33,7 @@ from pagelens.second_stage import (
     own_milliseconds,
 )
 from pagelens.significance import Difference, Interval, compare, holm, intervals
-from pagelens.verdict import MEASURE, Preference, Signals, Verdict, decide
+from pagelens.verdict import MEASURE, SURE, Preference, Signals, Verdict, decide
 
 if TYPE_CHECKING:
     from pagelens.library import Library
@@ -246,7 +246,7 @@ def report(
     before = last.before if last else FIRST if FIRST in asked.runs else next(iter(asked.runs))
     stages = _stages(asked, last, measure, paid.gpu_hour)
     depth = last.depth if last else DEPTH
-    ceiling = limit(asked, before, depth, measure)
+    ceiling = limit(asked.task.qrels, asked.runs[before], depth, measure)
     was = stages[before].values[measure]
     advice, realised = Advice(), None
     if last is not None:
@@ -357,6 +357,11 @@ def _signals(
         bool(_DRAWN.search(each.query)) or (bool(own) and max(own) < _HARDLY)
         for each, own in zip(task.questions, relevant, strict=True)
     ]
+    better = [
+        name
+        for name, stage in stages.items()
+        if name in STAGES and stage.difference and stage.difference.low > 0 and stage.p < SURE
+    ]
     early = found_in(task.qrels, base.run, TOP)
     recall = measured(task.qrels, base.run, [f"R@{TOP}", f"R@{DEPTH}"])
     top_recall, recall_of_all = (float(each.mean()) for each in recall.values())
@@ -370,6 +375,7 @@ def _signals(
         lost=1 - recall_of_all,
         misplaced=recall_of_all - top_recall,
         late=float((found_in(task.qrels, base.run, LATE) & ~early).mean()),
+        better_list=", ".join(better),
         page_words=float(np.median([number for own in relevant for number in own])),
         question_words=float(np.median([len(each.query.split()) for each in task.questions])),
         drawn=float(np.mean(drawn)),

@@ -237,7 +237,7 @@ def _page(evaluation: Evaluation, library: Library, number: int, page_id: str) -
     if hit is None:
         return None
     answers = evaluation.asked.answers
-    seen = answers[number].pages.get(page_point_id(page_id)) if answers else None
+    seen = answers[number].relevant.get(page_point_id(page_id)) if answers else None
     return replace(hit, stages=seen.stages, score=seen.score) if seen else replace(hit, stages={}, score=0.0)
 
 

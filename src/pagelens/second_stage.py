@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagelens.asking import DEPTH, Asked, Task
+from pagelens.asking import DEPTH, Asked, Qrels, Run, Task
 from pagelens.fitting import FEWEST, Judged, out_of_fold
 from pagelens.measures import measured, oracle
 from pagelens.rerankers.evidence import EvidenceReranker
@@ -22,7 +22,6 @@ from pagelens.sweeping import (
     best_blend,
     depth_sweep,
     enough,
-    read_seen,
     skip_margin,
 )
 
@@ -70,7 +69,7 @@ def last_reranker(asked: Asked) -> Reranking | None:
         return None
     stage = stages[-1]
     before = names[max(0, names.index(stage) - 1)]
-    seen = [read_seen(stage, before, each.orders[before], each.pages) for each in asked.answers]
+    seen = [each.seen for each in asked.answers]
     readable = [each for each in seen if each is not None]
     step = asked.steps[-1] if asked.steps else None
     trained = 0 if step is None else fitted_to(step, asked.task)
@@ -205,17 +204,10 @@ def advise(
     def quality(orders: Sequence[Sequence[str]]) -> np.ndarray:
         return measured(qrels, asked.run(orders), [measure])[measure]
 
-    def ceiling(depth: int) -> float:
-        return limit(asked, last.before, depth, measure)
-
     def sweep_of(of: Asked, seen: Sequence[Seen]) -> list[Depth]:
-        return depth_sweep(
-            seen,
-            quality,
-            lambda depth: limit(of, last.before, depth, measure),
-            groups,
-            own_milliseconds(of, last.stage),
-        )
+        run = asked.run([each.ids for each in seen], whole=True)
+        took = own_milliseconds(of, last.stage)
+        return depth_sweep(seen, quality, lambda depth: limit(qrels, run, depth, measure), groups, took)
 
     sweep = sweep_of(asked, last.seen)
     more: list[Depth] = []
@@ -223,22 +215,21 @@ def advise(
         pairs = zip(other.seen, last.seen, strict=True)
         more = sweep_of(deep, [replace(each, weights=own.weights) for each, own in pairs])
     reached = float(quality([each.order() for each in last.seen]).mean())
-    here = ceiling(last.depth)
+    here, most = (limit(qrels, asked.runs[last.before], depth, measure) for depth in (last.depth, DEPTH))
     return Advice(
         sweep,
         enough(sweep, milliseconds),
         skip_margin(last.seen, gains),
         best_blend(last.seen, quality, groups),
         more,
-        max(0.0, ceiling(DEPTH) - here),
+        max(0.0, most - here),
         max(0.0, here - reached),
     )
 
 
-def limit(asked: Asked, before: str, depth: int, measure: str) -> float:
-    """What the best order of the first `depth` pages of a stage gives."""
-    qrels = asked.task.qrels
-    return float(measured(qrels, oracle(qrels, asked.runs[before], depth), [measure])[measure].mean())
+def limit(qrels: Qrels, run: Run, depth: int, measure: str) -> float:
+    """What the best order of the first `depth` pages of a run gives."""
+    return float(measured(qrels, oracle(qrels, run, depth), [measure])[measure].mean())
 
 
 def own_milliseconds(asked: Asked, stage: str) -> float | None:

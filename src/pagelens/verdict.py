@@ -77,6 +77,8 @@ class Signals:
     """Share of them that are in the top 100 and not in the top 5."""
     late: float = 0.0
     """Share of the questions whose first relevant page is in the top 50 and not in the top 5."""
+    better_list: str = ""
+    """A list that alone does better than the lists fused, more than luck."""
     page_words: float | None = None
     """Median, of the relevant pages."""
     question_words: float = 0.0
@@ -165,7 +167,8 @@ def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, s
         )
     if s.machines is not None and s.machines > MACHINES:
         return "skip", f"too dear: at this volume the reranker keeps {s.machines:.1f} machines busy ({lift})"
-    return "add", f"the reranker helps: {lift}"
+    fitted = "" if s.in_sample is None else " once it is fitted to such documents (`pagelens fit`)"
+    return "add", f"the reranker helps{fitted}: {lift}"
 
 
 def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> list[str]:
@@ -173,9 +176,11 @@ def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> 
     found = []
     if s.in_sample is not None:
         found.append(
-            "out of fold: these are coefficients fitted without the documents of each question, as `pagelens "
-            f"fit` makes them; those that searched know the questions, and have {s.in_sample:+.3f} on them"
+            "out of fold: the figures are of coefficients fitted without the documents of each question; "
+            f"those that searched know the questions, and gain {s.in_sample:+.3f} on them"
         )
+    if s.better_list:
+        found.append(f"the list {s.better_list} alone does better than the lists fused")
     if s.late >= LATE:
         found.append(f"for: {s.late:.0%} of the questions have their page in the top 50 and not in the top 5")
     if s.page_words is not None and s.page_words >= LONG:
