@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tiny_encoders import write_colmodernvbert
 
 from pagelens.rerankers.evidence import FEATURES
 
@@ -19,7 +21,8 @@ def read(path: Path) -> Any:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS][:1] == ["01_first_search.ipynb"]
+    names = ["01_first_search.ipynb", "02_where_on_the_page.ipynb"]
+    assert [path.name for path in NOTEBOOKS][:2] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -65,3 +68,23 @@ def test_evaluate(tmp_path: Path) -> None:
         assert float(row.split()[2]) > 0.5  # nDCG@10
     assert "verdict: " in printed and "ceiling: with the first" in printed and "enough: " in printed
     assert not list(tmp_path.iterdir())
+
+
+def test_where_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs on a tiny random model, which finds nothing of worth and shows all there is to show."""
+    models, place = tmp_path / "models", tmp_path / "place"
+    write_colmodernvbert(models / "colmodernvbert", published=True)
+    place.mkdir()
+    monkeypatch.setenv("PAGELENS_MODELS", str(models))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = read(NOTEBOOKS[1])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place)}}).execute()
+    outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    printed = "".join(out.text for out in outputs if out.output_type == "stream")
+    assert re.search(r"colmodernvbert: \d+ vectors, \d+ KB and .* s a page of A4", printed)
+    assert "\n0 pages read, " in printed and "colmodernvbert: rank " in printed
+    assert len(re.findall(r"from \(\d+, \d+\) to", printed)) == 3 and " MB less" in printed
+    pictures = [out.data for out in outputs if "image/png" in out.get("data", {})]
+    galleries = [out.data["text/html"] for out in outputs if "text/html" in out.get("data", {})]
+    assert len(pictures) == 2 and [html.count('<article class="hit">') for html in galleries] == [2]
+    assert not list(place.iterdir())

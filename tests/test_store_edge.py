@@ -116,14 +116,14 @@ def test_a_multivector_added_later_gets_no_graph(tmp_path: Path, monkeypatch: py
 def test_storage_of_patches(tmp_path: Path, storage: Storage, error: float, most: float) -> None:
     """MaxSim against two nested loops, and what a vector of 128 numbers takes on disk."""
     measured, size = stored(tmp_path, storage)
-    assert measured < error and size <= most
+    assert measured < error and 0.9 * most < size <= most
 
 
 def test_turbo8_takes_145_bytes_a_vector(tmp_path: Path) -> None:
     """The default for patches; the error is of scores around 4, by 20 tokens."""
     measured, size = stored(tmp_path, "turbo8")
     assert 0 < measured < 0.03
-    assert size <= 145
+    assert 128 < size <= 145
 
 
 def stored(folder: Path, storage: Storage) -> tuple[float, float]:
@@ -131,7 +131,6 @@ def stored(folder: Path, storage: Storage) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     engine = EdgeEngine(folder)
     engine.declare(WORDS)
-    before = engine.size()["points"]
     engine.declare(Schema((VectorSpec("image", "multi", 128, storage),), {}))
     pages = rng.standard_normal((300, 64, 128)).astype(np.float32)
     pages /= np.linalg.norm(pages, axis=-1, keepdims=True)
@@ -153,7 +152,7 @@ def stored(folder: Path, storage: Storage) -> tuple[float, float]:
             total += max(float(token @ patch) for patch in pages[uuid.UUID(hit.id).int])
         errors.append(abs(hit.score - total))
     assert len(errors) == 300
-    return max(errors), (engine.size()["points"] - before) / (300 * 64)
+    return max(errors), engine.size()["image vectors"] / (300 * 64)
 
 
 def test_a_worker_killed_while_adding_a_multivector_leaves_no_graph_either(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -61,10 +61,15 @@ class LooksQueryEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LooksCounts:
-    """How many pages each step of late interaction sees; the next sees fewer and costs more a page."""
+    """How many pages each step of late interaction sees; the next sees fewer and costs more a page.
 
-    nominated: int = CANDIDATES
-    """By the mean of their patches, beside what the other lists bring."""
+    The defaults are from `benchmarks/first_stage.py`; `docs/encoders.md` has what others lose and cost.
+    """
+
+    all_pooled: int = 5000
+    """Where no more pages count than these, all are compared by their pooled vectors and none nominated."""
+    nominated: int = 1000
+    """Else: by the mean of their patches, beside what the other lists bring."""
     pooled: int = 1000
     """Of all candidates that are compared by their pooled vectors."""
     exact: int = 100
@@ -273,7 +278,9 @@ class Searcher:
             found.looks = self._questions(query.text, look, stage)
         late = {name: rows for name, rows in found.looks.items() if self._looks[name].late}
         vectors |= {name: rows[0] for name, rows in found.looks.items() if name not in late}
-        vectors |= {name + MEAN: rows.mean(axis=0) for name, rows in late.items()}
+        few = bool(late) and self._store.count(_pages(among)) <= self._counts.all_pooled
+        if not few:
+            vectors |= {name + MEAN: rows.mean(axis=0) for name, rows in late.items()}
         clock.lap("encode")
         wanted = [
             name
@@ -284,8 +291,10 @@ class Searcher:
         lists = self._lists(vectors, wanted, among, max(k, CANDIDATES), fewest)
         clock.lap("candidates")
         if late:
-            nominated = [lists.pop(name + MEAN) for name in late]
-            self._compare(late, lists, nominated, k if stage in late else 0)
+            nominated = [lists.pop(name + MEAN, {}) for name in late]
+            candidates = _by_rank([*nominated, *lists.values()])[: max(self._counts.pooled, k)]
+            seen = _pages(among) if few else Where(ids=frozenset(candidates))
+            lists |= self._compare(late, seen, k if stage in late else 0)
             clock.lap("looks")
         if stage in ("document", "fused") and terms is not None:
             self._complete(lists, vectors, terms)
@@ -321,37 +330,24 @@ class Searcher:
             if stage in ("fused", name)
         }
 
-    def _compare(
-        self,
-        late: Mapping[str, np.ndarray],
-        lists: dict[str, dict[str, float]],
-        nominated: Sequence[Mapping[str, float]],
-        k: int,
-    ) -> None:
-        """A list of late interaction for each encoder, added to `lists`: the best of all candidates.
+    def _compare(self, late: Mapping[str, np.ndarray], among: Where, k: int) -> dict[str, dict[str, float]]:
+        """A list of late interaction for each encoder, by point id.
 
-        Each is first compared by its pooled vectors, and the best of those by all patches.
+        Pages are first compared by their pooled vectors, and the best of those by all patches.
 
         Args:
             late: The question's vectors by encoder.
-            lists: Of the words, by point id.
-            nominated: By the mean of their patches.
+            among: The pages to compare.
             k: At least so many, whatever the counts.
         """
-        counts = self._counts
-        candidates = _by_rank([*nominated, *lists.values()])[: max(k, counts.pooled)]
-        if not candidates:
-            lists.update({name: {} for name in late})
-            return
-        seen = {name: frozenset(candidates) for name in late}
+        count = max(k, self._counts.exact)
+        seen, found = dict.fromkeys(late, among), {}
         for suffix in (POOLED, ""):
-            queries = [
-                ListQuery(name + suffix, rows, max(k, counts.exact), Where(ids=seen[name]))
-                for name, rows in late.items()
-            ]
+            queries = [ListQuery(name + suffix, rows, count, seen[name]) for name, rows in late.items()]
             for name, hits in zip(late, self._store.query(queries), strict=True):
-                lists[name] = {hit.id: hit.score for hit in hits}
-                seen[name] = frozenset(lists[name])
+                found[name] = {hit.id: hit.score for hit in hits}
+                seen[name] = Where(ids=frozenset(found[name]))
+        return found
 
     def idf(self, terms: frozenset[int]) -> dict[int, float]:
         """The collection's inverse document frequency of each term; terms that no page holds are absent.
@@ -505,6 +501,11 @@ def _blended(seen: list[tuple[Ranked, Opinion]], step: Step) -> list[tuple[Ranke
 def _weight(vector: Vector, term: int) -> float:
     assert isinstance(vector, SparseVector)
     return float(vector.values[vector.indices == term][0])
+
+
+def _pages(among: Where) -> Where:
+    """Those of `among` that are pages."""
+    return replace(among, match={**among.match, "kind": "page"})
 
 
 def _by_rank(lists: Sequence[Mapping[str, float]]) -> list[str]:
