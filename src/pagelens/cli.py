@@ -761,6 +761,80 @@ def evaluate(
 
 
 @app.command()
+def judge(
+    qrels: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The judgements there are; a missing file is an empty one."),
+    ],
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the page on which a person judges.")
+    ] = None,
+    collect: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Add what such a page saved to the qrels; may be repeated."),
+    ] = None,
+    depth: Annotated[
+        int, typer.Option(min=1, metavar="N", help="So many pages of each stage are judged.")
+    ] = 10,
+    library: Folder = None,
+    page_name: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
+    ] = "{doc_id}#{number}",
+    rerank: Annotated[
+        list[str] | None, typer.Option(metavar="NAME@PAGES", help="As for search: its pages are judged too.")
+    ] = None,
+    models: Models = None,
+    device: Device = "auto",
+    features: Level = "auto",
+    int8: Int8 = False,
+    with_text: WithText = False,
+    commercial: Commercial = False,
+    as_json: Json = False,
+) -> None:
+    """Make judgements where there are none: a page to judge on with one key a verdict.
+
+    Open the page in a browser, here or elsewhere; it needs no other file and no network. What it saves goes
+    into the qrels with --collect. Made again, the page leaves out what is judged.
+
+    Example: `pagelens judge --queries q.jsonl --qrels qrels.txt --html judge.html`
+
+    Example: `pagelens judge --qrels qrels.txt --collect ~/Downloads/judge.qrels`
+    """
+    from pagelens import judging
+    from pagelens.runs import read_qrels, read_questions
+
+    if collect:
+        if queries or html:
+            raise UsageError("--collect stands by itself: leave out --queries and --html")
+        new = judging.collect(collect, qrels)
+        if as_json:
+            _out({"schema": SCHEMA, "added": new, "qrels": str(qrels.resolve())})
+        else:
+            _say(f"{counted(new, 'judgement')} added to {qrels}")
+        return
+    if queries is None or html is None:
+        raise UsageError("give --queries together with --html, or --collect")
+    asked, known = read_questions(queries), read_qrels(qrels) if qrels.exists() else {}
+    looking = Looking(device, "auto", features, with_text, int8, commercial)
+    with _open(library, models, must_exist=True, looking=looking) as opened:
+        cascade: Cascade = None if rerank == ["none"] else rerank or "auto"
+        with _counting(as_json) as advance:
+            shown = judging.pool(opened, asked, known, page_name, cascade, depth, advance)
+        if shown:
+            _write(html, judging.html(opened, shown, html.stem))
+    if as_json:
+        _out({"schema": SCHEMA, "pages": len(shown), "html": str(html.resolve()) if shown else None})
+    elif shown:
+        size = html.stat().st_size / 1e6
+        _say(f"{counted(len(shown), 'page')} to judge in {html}, {size:.1f} MB; open it in a browser")
+    else:
+        _say("nothing is left to judge")
+
+
+@app.command()
 def calibrate(
     queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
     qrels: Annotated[

@@ -42,16 +42,16 @@ def page_html(results: Sequence[tuple[str, Hits]]) -> str:
     return whole_page(title, f"{_contents([title for title, _ in results])}{''.join(sections)}")
 
 
-def whole_page(title: str, body: str, style: str = "") -> str:
+def whole_page(title: str, body: str, style: str = "", script: str = "") -> str:
     """A page around `body`, which may hold sections.
 
-    Its Content-Security-Policy allows its own style and data URIs as images, nothing else.
+    Its Content-Security-Policy allows its own style, its own script, and data URIs as images, nothing else.
     """
     style = _PAGE_STYLE + _STYLE + style
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
+    policy = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
+    policy += f"script-src '{_digest(script)}'; " if script else ""
+    policy += "base-uri 'none'; form-action 'none'"
+    script = f"<script>{script}</script>\n" if script else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -62,9 +62,13 @@ def whole_page(title: str, body: str, style: str = "") -> str:
 <style>{style}</style>
 </head>
 <body>
-{body}</body>
+{body}{script}</body>
 </html>
 """
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _contents(titles: Sequence[str]) -> str:
@@ -134,17 +138,17 @@ def _pictures(hit: Hit) -> tuple[str, str]:
         reason = escaped(f"{type(error).__name__}: {error}")
         return f'<div class="sheet missing">page image not available<small>{reason}</small></div>', ""
     label = f"page {hit.page} of {hit.name}"
-    picture = _picture(mark(image, hit.record, hit.evidence), PAGE_WIDTH, label)
-    page = f'<details class="sheet"><summary title="larger, smaller">{picture}</summary></details>'
+    marked = picture(mark(image, hit.record, hit.evidence), PAGE_WIDTH, label)
+    page = f'<details class="sheet"><summary title="larger, smaller">{marked}</summary></details>'
     if not hit.evidence:
         return page, ""
     best = hit.evidence[0]  # alone: the frames of neighbours would cross its lines
     area = pixels(closeup(hit.record, best), hit.record, image.size)
     part = mark(image, hit.record, [best]).crop(area)
-    return page, f'<div class="closeup">{_picture(part, CLOSEUP_WIDTH, f"passage on {label}")}</div>\n'
+    return page, f'<div class="closeup">{picture(part, CLOSEUP_WIDTH, f"passage on {label}")}</div>\n'
 
 
-def _picture(image: Image.Image, width: int, label: str) -> str:
+def picture(image: Image.Image, width: int, label: str) -> str:
     """An `<img>` of at most `width` pixels across."""
     if image.width > width:
         image = image.resize((width, max(1, round(image.height * width / image.width))), reducing_gap=3.0)
