@@ -62,6 +62,11 @@ class EdgeStore:
         """See `Store`."""
         self._call("drop", list(vectors))
 
+    def schema(self) -> Schema:
+        """See `Store`."""
+        declared: Schema = self._call("schema")
+        return declared
+
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Store`."""
         if points:

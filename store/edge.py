@@ -20,6 +20,7 @@ import qdrant_edge as qe
 from pagelens.errors import LibraryBusy, UsageError
 from pagelens.records import SparseVector
 from pagelens.store.plan import (
+    FieldKind,
     ListQuery,
     Point,
     Range,
@@ -51,7 +52,7 @@ _STORAGE: Mapping[str, qe.VectorStorageDatatype | None] = {
     "float16": qe.VectorStorageDatatype.Float16,
     "turbo8": qe.VectorStorageDatatype.Turbo8,
 }
-_FIELDS = {
+_FIELDS: Mapping[FieldKind, qe.PayloadSchemaType] = {
     "keyword": qe.PayloadSchemaType.Keyword,
     "integer": qe.PayloadSchemaType.Integer,
     "float": qe.PayloadSchemaType.Float,
@@ -113,6 +114,12 @@ class EdgeEngine:
             self._specs = {name: spec for name, spec in self._specs.items() if name not in gone}
             self.close()
             self._load()
+
+    def schema(self) -> Schema:
+        """All that is declared."""
+        kinds = {stored: kind for kind, stored in _FIELDS.items()}
+        there = self._open.info().payload_schema.items()
+        return Schema(tuple(self._specs.values()), {name: kinds[about.data_type] for name, about in there})
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points whole, durably."""

@@ -122,6 +122,9 @@ class Store(Protocol):
         Those that are not declared are passed over.
         """
 
+    def schema(self) -> Schema:
+        """All that is declared."""
+
     def upsert(self, points: Sequence[Point]) -> None:
         """Write points whole, replacing those of the same id. Durable when it returns.
 
@@ -161,7 +164,7 @@ class Store(Protocol):
     def scroll(
         self, where: Where, vectors: Sequence[str] = (), payload: bool | Sequence[str] = True
     ) -> Iterator[Point]:
-        """Every point that matches, by rising id; `payload` may name the keys wanted."""
+        """Every point that matches, by rising id as the engine has it; `payload` may name the keys wanted."""
 
     def count(self, where: Where) -> int:
         """How many points match, exactly."""
@@ -170,7 +173,10 @@ class Store(Protocol):
         """Merge segments and build indexes; after points were replaced this also mends the IDF."""
 
     def size(self) -> Mapping[str, int]:
-        """Bytes on disk: `points`, `wal`; apart, where that is known, `payload` and `<name> vectors`."""
+        """Bytes on disk: `points`, `wal`; apart, where that is known, `payload` and `<name> vectors`.
+
+        Empty where the engine does not tell.
+        """
 
     def close(self) -> None:
         """Leave; what was written stays."""

@@ -12,6 +12,7 @@ import numpy as np
 from pagelens.errors import UsageError
 from pagelens.records import SparseVector
 from pagelens.store.plan import (
+    FieldKind,
     ListQuery,
     Point,
     Range,
@@ -30,6 +31,7 @@ class ExactStore:
 
     def __init__(self) -> None:
         self.specs: dict[str, VectorSpec] = {}
+        self.fields: dict[str, FieldKind] = {}
         self.points: dict[str, Point] = {}
 
     def declare(self, schema: Schema) -> None:
@@ -37,6 +39,10 @@ class ExactStore:
             if self.specs.get(spec.name, spec) != spec:
                 raise UsageError(f"{spec.name}: {spec} is not {self.specs[spec.name]}")
         self.specs |= {spec.name: spec for spec in schema.vectors}
+        self.fields |= schema.fields
+
+    def schema(self) -> Schema:
+        return Schema(tuple(self.specs.values()), self.fields)
 
     def drop(self, vectors: Sequence[str]) -> None:
         self.specs = {name: spec for name, spec in self.specs.items() if name not in vectors}
