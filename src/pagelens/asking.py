@@ -155,8 +155,8 @@ def judged_task(questions: Sequence[Question], qrels: Qrels, pages: Iterable[Kno
     if missing:
         lost = sum(answers[each.id] <= missing for each in kept)
         notes.append(
-            f"{counted(len(missing), 'relevant page')} not in the library, such as {_some(missing)}, count "
-            f"as not found; {counted(lost, 'question')} with no other score 0"
+            f"{counted(len(missing), 'relevant page')} not in the library, such as {_some(missing)}: counted "
+            f"as not found; {counted(lost, 'question')} with no other: 0"
         )
     if all(grade > 0 for each in kept for grade in qrels[each.id].values()):
         notes.append("only relevant pages are judged: any other page counts as not relevant")
