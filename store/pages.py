@@ -16,8 +16,9 @@ from pathlib import Path
 
 import fsspec.core
 
-from pagelens.errors import DocumentError, UsageError
+from pagelens.errors import DocumentError, Missing, UsageError
 from pagelens.records import Box, PageContent, PageText, StoredFile, Word
+from pagelens.store.cache import Cache
 
 SCHEMA = 1
 _KINDS = {".jpg": "image", ".words.json.gz": "words"}
@@ -30,11 +31,25 @@ class PageFiles:
 
     Args:
         root: A folder, or any URL that fsspec knows.
+        cache: Where copies are kept of what lies in no folder; default: `Cache.default()`.
+
+    Raises:
+        UsageError: fsspec knows no such URL.
+        Missing: it knows, and wants a package for it.
     """
 
-    def __init__(self, root: str) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(root)
+    def __init__(self, root: str, cache: Cache | None = None) -> None:
+        try:
+            # Listings kept in memory would hide what another process wrote.
+            self._fs, self._root = fsspec.core.url_to_fs(root, use_listings_cache=False)
+        except ImportError as error:
+            raise Missing(f"page files at {root}: {error}") from error
+        except ValueError as error:
+            raise UsageError(
+                f"page files at {root}: {error}; name a folder, or a URL fsspec knows"
+            ) from error
         self._local = "file" in self._fs.protocol
+        self._cache = None if self._local else cache or Cache.default()
 
     def write(self, content: PageContent) -> dict[str, str]:
         """Store the image and the words of a page; the SHA-256 of each, by the names `check` uses.
@@ -95,10 +110,24 @@ class PageFiles:
         Raises:
             DocumentError: it is not there.
         """
+        path = self._base(page_id) + suffix
         try:
-            data: bytes = self._fs.cat_file(self._base(page_id) + suffix)
+            return self._read(path) if self._cache is None else self._copy(path, self._cache)
         except FileNotFoundError as error:
             raise _lost(page_id, f"its {_KINDS.get(suffix, suffix)} file is gone") from error
+
+    def _read(self, path: str) -> bytes:
+        data: bytes = self._fs.cat_file(path)
+        return data
+
+    def _copy(self, path: str, cache: Cache) -> bytes:
+        """From the cache; one small question tells which version of the file is the one of now."""
+        name, version = self._fs.unstrip_protocol(path), self._fs.ukey(path)
+        data = cache.get(name, version)
+        if data is None:
+            data = self._read(path)
+            if self._fs.ukey(path) == version:  # else it was replaced just now
+                cache.put(name, version, data)
         return data
 
     def has(self, page_id: str, suffix: str) -> bool:

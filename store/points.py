@@ -51,6 +51,10 @@ def point_id(*parts: str | int) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\n".join(map(str, parts))))
 
 
+SETTINGS = point_id("library")
+"""Of the one point that says how a library was made."""
+
+
 def page_point_id(page_id: str) -> str:
     """Of the page called `<doc_id>#<number>`."""
     return point_id("page", *page_id.split("#"))

@@ -14,6 +14,7 @@ import pytest
 
 from pagelens import ExitCode
 from pagelens.doctor import OPENCV, examine
+from pagelens.places import Place
 
 COMMAND = str(Path(sys.executable).with_name("pagelens"))
 
@@ -34,7 +35,7 @@ def ask(*arguments: str, **environment: str) -> tuple[int, dict[str, Any]]:
 
 def test_every_lack_has_a_cure(tmp_path: Path) -> None:
     """Whatever this machine has."""
-    for each in examine(tmp_path / "new"):
+    for each in examine(Place.of(tmp_path / "new")):
         assert each.found
         assert each.state == "ok" or each.cure, each
     assert not list(tmp_path.iterdir())  # looking makes nothing
@@ -49,7 +50,7 @@ def test_a_machine_without_programs(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 def test_tesseract_and_its_languages(tmp_path: Path) -> None:
-    found = {each.name: each for each in examine(tmp_path)}
+    found = {each.name: each for each in examine(Place.of(tmp_path))}
     assert found["tesseract"].state == "ok" and "eng" in found["tesseract"].found
     assert "tesseract" in found["OCR"].found
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import inspect
 import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from pagelens.hits import Hit, Hits
     from pagelens.indexing import Progress
     from pagelens.library import Library
+    from pagelens.places import Place
     from pagelens.rules import Rule
     from pagelens.searching import Cascade
     from pagelens.warming import Warmed
@@ -48,13 +52,28 @@ TELL = 10.0
 LEGIBLE = 100
 """Columns of text at most, however wide the terminal is."""
 
+SERVER = "A library on a Qdrant server"
 Folder = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--library",
-        metavar="DIR",
-        help="The library's folder. Default: $PAGELENS_LIBRARY, else ./library.pagelens.",
+        metavar="DIR|URL",
+        help="The library's folder, or a Qdrant server as http://localhost:6334. "
+        "Default: $PAGELENS_LIBRARY, else ./library.pagelens.",
     ),
+]
+PagesRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--pages",
+        metavar="DIR|URL",
+        help="Where its page files lie: a folder or a URL fsspec knows, as s3://bucket/pages.",
+        rich_help_panel=SERVER,
+    ),
+]
+Collection = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Its collection. Default: pagelens.", rich_help_panel=SERVER),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Models = Annotated[
@@ -96,9 +115,36 @@ Commercial = Annotated[
 PICTURES = "Pages as images"
 WHICH = "Which pages count"
 MANY = "Many questions"
+_elsewhere: ContextVar[tuple[str | None, str | None]] = ContextVar("_elsewhere", default=(None, None))
+"""`--pages` and `--collection` of the command that runs."""
 
 
-@app.command()
+def library_command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command on a library: it also takes what `--library` leaves open of one on a server."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(*, pages: str | None = None, collection: str | None = None, **given: Any) -> None:
+            _elsewhere.set((pages, collection))
+            command(**given)
+
+        more = {"pages": PagesRoot, "collection": Collection}
+        kind = inspect.Parameter.KEYWORD_ONLY
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [each.replace(kind=kind) for each in signature.parameters.values()]
+        parameters += [
+            inspect.Parameter(name, kind, default=None, annotation=annotation)
+            for name, annotation in more.items()
+        ]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {**command.__annotations__, **more}
+        app.command(name)(run)
+        return command
+
+    return decorate
+
+
+@library_command()
 def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files and folders: PDF and images.")],
     library: Folder = None,
@@ -257,7 +303,7 @@ def ingest(
         raise typer.Exit(ExitCode.FAILURES)
 
 
-@app.command()
+@library_command()
 def search(
     query: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What is asked, in words.")] = None,
     library: Folder = None,
@@ -465,7 +511,7 @@ def search(
         _show(hits)
 
 
-@app.command()
+@library_command()
 def warm(
     rerank: Annotated[
         str,
@@ -542,7 +588,7 @@ def warm(
         raise typer.Exit(ExitCode.FAILURES)
 
 
-@app.command()
+@library_command()
 def status(library: Folder = None, as_json: Json = False) -> None:
     """What the library holds, what could not be read, what is missing.
 
@@ -569,7 +615,7 @@ def status(library: Folder = None, as_json: Json = False) -> None:
         _print(line)
 
 
-@app.command()
+@library_command()
 def remove(
     wanted: Annotated[
         list[str], typer.Argument(metavar="NAME", help="doc_ids, or paths the documents were read from.")
@@ -589,7 +635,7 @@ def remove(
         _say(f"{counted(len(gone), 'document')} removed")
 
 
-@app.command()
+@library_command()
 def pages(library: Folder = None, as_json: Json = False) -> None:
     """Every page of the library, a line each.
 
@@ -604,7 +650,7 @@ def pages(library: Folder = None, as_json: Json = False) -> None:
                 _print(f"{each['page_id']}  {each['path']}, page {each['page']}  {words}")
 
 
-@app.command()
+@library_command()
 def fit(
     queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
     qrels: Annotated[
@@ -661,7 +707,7 @@ def fit(
     _say(f"written to {out}; use it with --rerank {out}@50")
 
 
-@app.command("eval")
+@library_command("eval")
 def evaluate(
     queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
     qrels: Annotated[
@@ -760,7 +806,7 @@ def evaluate(
             _print(line)
 
 
-@app.command()
+@library_command()
 def judge(
     qrels: Annotated[
         Path,
@@ -834,7 +880,7 @@ def judge(
         _say("nothing is left to judge")
 
 
-@app.command()
+@library_command()
 def calibrate(
     queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
     qrels: Annotated[
@@ -883,7 +929,7 @@ def calibrate(
     _say("kept in the library; search with --min-probability .5")
 
 
-@app.command()
+@library_command()
 def check(library: Folder = None, as_json: Json = False) -> None:
     """Hold the index and the page files against each other; name pages that are blank or badly read.
 
@@ -905,7 +951,7 @@ def check(library: Folder = None, as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.FAILURES)
 
 
-@app.command()
+@library_command()
 def doctor(library: Folder = None, models: Models = None, as_json: Json = False) -> None:
     """What is installed, which models are at hand, what a profile would use, and what to do about each lack.
 
@@ -991,14 +1037,14 @@ def _run() -> int:
         return ExitCode.USAGE
 
 
-def _place(folder: Path | None) -> Path:
-    from pagelens.library import DEFAULT
+def _place(library: str | None) -> Place:
+    from pagelens.places import Place
 
-    return Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT)
+    return Place.of(library, *_elsewhere.get())
 
 
 def _open(
-    folder: Path | None,
+    library: str | None,
     models: Path | None = None,
     *,
     profile: str = "auto",
@@ -1007,11 +1053,12 @@ def _open(
 ) -> Library:
     from pagelens.library import Library
 
-    place = _place(folder)
-    if must_exist and not (place / "library.json").exists():
+    place = _place(library)
+    if must_exist and not place.exists():
         raise UsageError(f"there is no library at {place}; `pagelens ingest PATH --library {place}` makes it")
+    pages, collection = _elsewhere.get()
     try:
-        return Library(place, profile, models, looking)
+        return Library(library, profile, models, looking, pages=pages, collection=collection)
     except PermissionError as error:
         raise UsageError(
             f"{place} cannot be opened ({error.strerror}); choose another with --library"

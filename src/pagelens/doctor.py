@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pagelens.errors import Missing
+from pagelens.errors import LibraryBusy, Missing, UsageError
 from pagelens.ingest import ocr
+from pagelens.places import Place
 from pagelens.profiles import PROFILES, choose, describe, has_gpu
 from pagelens.weights import MODELS, find
 
@@ -31,11 +32,11 @@ class Finding(NamedTuple):
     """What to do about it; None where there is nothing to do."""
 
 
-def examine(library: Path, models: Path | None = None) -> list[Finding]:
+def examine(library: Place, models: Path | None = None) -> list[Finding]:
     """Programs, packages, models, profiles and the library's place; nothing is downloaded, loaded or changed.
 
     Args:
-        library: The library's folder, which need not exist.
+        library: Which need not exist.
         models: Folder with a folder a model; default `$PAGELENS_MODELS`.
 
     Raises:
@@ -141,8 +142,20 @@ def _profile(name: str, models: Path | None) -> Finding:
     return Finding(f"profile {name}", "missing", about, cure)
 
 
-def _place(library: Path) -> Finding:
-    there = library.resolve()
+def _place(library: Place) -> Finding:
+    return _on_a_server(library) if library.folder is None else _in_a_folder(library.folder)
+
+
+def _on_a_server(library: Place) -> Finding:
+    try:
+        there = "there" if library.exists() else "not made yet"
+    except (LibraryBusy, UsageError) as error:
+        return Finding("library", "missing", f"{library} cannot be used", str(error))
+    return Finding("library", "ok", f"{library}: the server answers, the collection is {there}")
+
+
+def _in_a_folder(library: Path) -> Finding:
+    there = library
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free

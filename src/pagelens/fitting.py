@@ -120,7 +120,7 @@ def fit_library(
     penalty = choose_penalty(judged)
     weights_of = dict(zip(features, map(float, fit(judged, penalty)), strict=True))
     card = {
-        "data": [{"name": str(library.folder), "terms": "yours"}],
+        "data": [{"name": str(library.place), "terms": "yours"}],
         "fitted": f"logistic regression on differences, C={penalty}, {DEPTH} candidates of the first stage",
         "figures": [{"name": row.name, "nDCG@10": row.ndcg, "gain": row.gain} for row in rows],
         "questions": sorted(each.id for each in judged),

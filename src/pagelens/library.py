@@ -5,7 +5,6 @@ What only an ingest needs is imported where it is used: a search does not pay fo
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +28,7 @@ from pagelens.looks import (
     look_vectors,
     vector_name,
 )
+from pagelens.places import Place
 from pagelens.profiles import PROFILES, Profile, choose
 from pagelens.ranking import Ranked, falling
 from pagelens.records import Candidate, Page, PageText, Query
@@ -48,10 +48,8 @@ from pagelens.searching import (
     Step,
     parse_cascade,
 )
-from pagelens.store.client import EdgeStore
-from pagelens.store.pages import PageFiles
 from pagelens.store.plan import FieldKind, Point, Schema, VectorSpec, Where
-from pagelens.store.points import FIELDS, FORMAT, SeenFile, files_of, page_point_id, point_id
+from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -67,23 +65,23 @@ if TYPE_CHECKING:
     from pagelens.ingest.reading import ReadSettings
     from pagelens.warming import Warmed, WarmEstimate
 
-DEFAULT = "library.pagelens"
-_SETTINGS = point_id("library")
-PART = "library.json."
-
 
 class Library:
-    """A folder that holds the pages of many files and answers questions about them.
+    """Holds the pages of many files, in a folder or on a Qdrant server, and answers questions about them.
 
     Args:
-        folder: Made when missing. Default: `$PAGELENS_LIBRARY`, else `./library.pagelens`.
+        folder: Made when missing. Default: `$PAGELENS_LIBRARY`, else `./library.pagelens`. Or a server's gRPC
+            interface, as `http://localhost:6334`; its key is `$QDRANT_API_KEY`.
         profile: `"auto"`, or a name of `profiles.PROFILES`.
         models: Folder with a folder a model, looked into first; default `$PAGELENS_MODELS`.
         looking: How vision-language rerankers look at pages.
+        pages: With a server: a folder or a URL that fsspec knows, for the page files.
+        collection: With a server: its collection, made when missing; default: `pagelens`.
+        tenant: With a server: whose library this is, where several share the collection.
 
     Raises:
-        UsageError: the folder is a library of another format, or no library.
-        LibraryBusy: a process that does not answer holds it.
+        UsageError: what is there is no library, or one of another format, or the server cannot be used.
+        LibraryBusy: a process that does not answer holds it, or the server does not answer.
     """
 
     def __init__(
@@ -92,17 +90,30 @@ class Library:
         profile: str = "auto",
         models: Path | None = None,
         looking: Looking | None = None,
+        *,
+        pages: str | os.PathLike[str] | None = None,
+        collection: str | None = None,
+        tenant: str | None = None,
     ) -> None:
-        self.folder = Path(folder or os.environ.get("PAGELENS_LIBRARY") or DEFAULT).resolve()
+        self.place = Place.of(folder, pages, collection, tenant)
         self._wanted, self._models, self._looking = profile, models, looking or Looking()
         self._models_loaded: dict[str, Reranker] = {}
         self._encoders_loaded: dict[str, VisualEncoder] = {}
         if profile != "auto":
             choose(profile, models)  # a wrong name is said before anything is made
-        _mark(self.folder)
-        self._store = EdgeStore(self.folder)
-        self._files = PageFiles(str(self.folder / "pages"))
+        self._store, self._files = self.place.open()
         self._declare()
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies.
+
+        Raises:
+            UsageError: it lies on a server.
+        """
+        if self.place.folder is None:
+            raise UsageError(f"{self.place} is no folder")
+        return self.place.folder
 
     def __enter__(self) -> Library:
         return self
@@ -582,7 +593,7 @@ class Library:
         signatures = self._settings["signatures"]
         sparse = _sparse(tuple(self._settings["languages"]))
         if not self._settings["signatures"]:
-            raise UsageError(f"{self.folder} is empty; `pagelens ingest PATH` fills it")
+            raise UsageError(f"{self.place} is empty; `pagelens ingest PATH` fills it")
         if self._wanted not in ("auto", self._profile_name):
             raise UsageError(
                 f"this library was made with profile {self._profile_name}, not {self._wanted}; leave the "
@@ -817,7 +828,7 @@ class Library:
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        points = self._store.retrieve([_SETTINGS])
+        points = self._store.retrieve([SETTINGS])
         empty = {
             "kind": "library",
             "format": FORMAT,
@@ -833,8 +844,10 @@ class Library:
         return empty | dict(points[0].payload) if points else empty
 
     def _save(self, **changes: Any) -> None:
-        settings = {**self._settings, **changes, "home": str(self.folder)}
-        self._store.upsert([Point(_SETTINGS, settings)])
+        settings = {**self._settings, **changes}
+        if self.place.folder is not None:
+            settings["home"] = str(self.place.folder)
+        self._store.upsert([Point(SETTINGS, settings)])
         self.__dict__["_settings"] = settings
         self.__dict__.pop("_searcher", None)
         self.__dict__.pop("_looks", None)
@@ -850,8 +863,9 @@ class Library:
 
     @cached_property
     def _roots(self) -> Roots:
-        home = Path(self._settings.get("home", self.folder))
-        return Roots(self._settings["roots"], home, self.folder)
+        here = self.place.folder or Path("/")  # a server does not move with the files
+        home = Path(self._settings.get("home", here)) if self.place.folder else here
+        return Roots(self._settings["roots"], home, here)
 
     def _plan(
         self,
@@ -959,29 +973,3 @@ def _is_text(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _mark(folder: Path) -> None:
-    """Make a folder a library before anything else is in it, so that one killed at birth is known for one.
-
-    Raises:
-        UsageError: it holds other things, or a library of another format.
-    """
-    marker = folder / "library.json"
-    if not marker.exists():
-        others = [] if not folder.is_dir() else [p for p in folder.iterdir() if not p.name.startswith(PART)]
-        if folder.is_file() or others:
-            raise UsageError(f"{folder} is not a library; name another folder, it will be made")
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{PART}{os.getpid()}"
-        part.write_text(json.dumps({"format": FORMAT, "engine": "qdrant-edge"}) + "\n")
-        part.replace(marker)
-    try:
-        stored = json.loads(marker.read_text())["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{marker} is damaged; remove the folder and ingest its files again") from error
-    if stored != FORMAT:
-        raise UsageError(
-            f"{folder} has format {stored}, this version of pagelens reads format {FORMAT}; "
-            "use the version it was made with, or ingest its files into a new library"
-        )
