@@ -340,8 +340,8 @@ def test_left_out_and_missing_is_counted() -> None:
         "1 question left out: not judged",
         "1 question left out: no page is judged relevant",
         "2 judged questions not asked: the file of questions lacks them",
-        "2 relevant pages not in the library, such as gone#1, gone#2: counted as not found; 1 question with no "
-        "other: 0",
+        "2 relevant pages not in the library, such as gone#1, gone#2: counted as not found; 1 question with "
+        "no other: 0",
         "only relevant pages are judged: any other page counts as not relevant",
         "the questions are about 2 independent documents: intervals are rough",
     ]

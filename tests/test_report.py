@@ -77,6 +77,8 @@ def test_the_page_shows_the_worst_question_with_both_pages(small_library: Librar
     number = found.asked.task.qrels["q3"]
     rank = 1 + found.stages["fused"].run["q3"].index(next(iter(number)))
     assert f"fused #{rank} \N{MIDDLE DOT}" in right  # as it was searched, not as it was fetched
+    alone = report.html(evaluate(small_library, ASKED, judged(small_library), rerank=None), small_library)
+    assert "fused #" in alone and "rerank #" not in alone  # as it was asked
     assert page.count("<svg") == 3 and 'src="http' not in page
     assert "data:image/jpeg" in right
 

@@ -212,7 +212,10 @@ def _case(evaluation: Evaluation, library: Library, number: int) -> str:
         + ", ".join(f"{name} {_rank(stage, question.id, page)}" for name, stage in evaluation.stages.items())
         for page in wanted
     )
-    found = library.search(question.query, FOUND, question.filter)
+    asked = evaluation.asked
+    found = library.search(
+        question.query, FOUND, question.filter, rerank=asked.steps if asked.answers else "auto"
+    )
     right = [_page(evaluation, library, number, ids[page]) for page in wanted[:JUDGED] if page in ids]
     judged = Hits(question.query, found.profile, tuple(hit for hit in right if hit is not None))
     value = evaluation.last.values["nDCG@10"][number]
