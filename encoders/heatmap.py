@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pagelens.encoders.visual import Grid
 
 
+RED, TINT = (255, 64, 0), 0.6
+"""What warm places are tinted with, and how much of it the warmest has."""
+
+
 @dataclass(frozen=True)
 class Heatmap:
     """How near each place of a page is to a question, or to one word of it.
@@ -35,15 +39,16 @@ class Heatmap:
         return Box(column * width, row * height, (column + 1) * width, (row + 1) * height)
 
     def over(self, image: PIL.Image.Image) -> PIL.Image.Image:
-        """A copy of the page image, RGB, the warmer the redder; ink stays ink."""
-        import PIL.Image
-        import PIL.ImageChops
+        """A copy of the page image, RGB, with the warmer half of its places tinted, the warmest most.
 
-        warm = np.round(self.warmth * 255).astype(np.uint8)
-        glow = PIL.Image.fromarray(warm).resize(image.size, PIL.Image.Resampling.BILINEAR)
-        cold = glow.point(lambda level: 255 - level * 3 // 4)  # of green and blue, what is left
-        tint = PIL.Image.merge("RGB", (PIL.Image.new("L", image.size, 255), cold, cold))
-        return PIL.ImageChops.multiply(image.convert("RGB"), tint)
+        The page shines through: the tint is seen on dark paper, and what is written can be read.
+        """
+        import PIL.Image
+
+        warm = (self.warmth - 0.5).clip(0) * 2
+        mask = PIL.Image.fromarray(np.round(warm * TINT * 255).astype(np.uint8))
+        mask = mask.resize(image.size, PIL.Image.Resampling.BILINEAR)
+        return PIL.Image.composite(PIL.Image.new("RGB", image.size, RED), image.convert("RGB"), mask)
 
     def regions(self, least: float = 0.75) -> list[tuple[Box, float]]:
         """Neighbouring patches that are warm, as one box each, warmest first, with their highest warmth.

@@ -276,6 +276,12 @@ def test_a_list_of_late_interaction_is_maxsim(looked: Library) -> None:
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
 
 
+def test_the_counts_are_the_users_to_set(looked: Library) -> None:
+    with Library(looked.folder, models=looked._models, counts=LooksCounts(0, 4, 4, 2)) as few:
+        found = few.search(QUESTION, rerank=None)
+        assert sum("colqwen2" in hit.stages for hit in found) == 2
+
+
 def test_a_list_of_single_vectors_is_cosine(looked: Library) -> None:
     name = "qwen3-vl-embedding-2b"
     [asked] = looked.encoder(name).encode_query(QUESTION)

@@ -43,6 +43,7 @@ from pagelens.searching import (
     Cascade,
     Found,
     Limits,
+    LooksCounts,
     Reranker,
     Searcher,
     Step,
@@ -74,7 +75,8 @@ class Library:
             interface, as `http://localhost:6334`; its key is `$QDRANT_API_KEY`.
         profile: `"auto"`, or a name of `profiles.PROFILES`.
         models: Folder with a folder a model, looked into first; default `$PAGELENS_MODELS`.
-        looking: How vision-language rerankers look at pages.
+        looking: How vision-language rerankers look at pages; visual encoders use its device and dtype.
+        counts: How many pages each step of late interaction sees.
         pages: With a server: a folder or a URL that fsspec knows, for the page files.
         collection: With a server: its collection, made when missing; default: `pagelens`.
         tenant: With a server: whose library this is, where several share the collection.
@@ -94,9 +96,11 @@ class Library:
         pages: str | os.PathLike[str] | None = None,
         collection: str | None = None,
         tenant: str | None = None,
+        counts: LooksCounts | None = None,
     ) -> None:
         self.place = Place.of(folder, pages, collection, tenant)
         self._wanted, self._models, self._looking = profile, models, looking or Looking()
+        self._counts = counts or LooksCounts()
         self._models_loaded: dict[str, Reranker] = {}
         self._encoders_loaded: dict[str, VisualEncoder] = {}
         if profile != "auto":
@@ -612,6 +616,7 @@ class Library:
             (lambda: self._text) if "text" in signatures else None,
             self._settings["metadata"],
             self._looks,
+            self._counts,
         )
 
     @cached_property

@@ -66,7 +66,7 @@ class LooksCounts:
     The defaults are from `benchmarks/first_stage.py`; `docs/encoders.md` has what others lose and cost.
     """
 
-    all_pooled: int = 5000
+    all_pooled: int = 10_000
     """Where no more pages count than these, all are compared by their pooled vectors and none nominated."""
     nominated: int = 1000
     """Else: by the mean of their patches, beside what the other lists bring."""
