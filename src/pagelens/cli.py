@@ -950,6 +950,10 @@ def vidore(
     rerank: Annotated[
         list[str] | None, typer.Option(metavar="NAME@PAGES", help="As for search; every stage is reported.")
     ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Encode pages as images too, as for ingest; a stage of its own."),
+    ] = None,
     models: Models = None,
     device: Device = "auto",
     with_text: WithText = False,
@@ -971,7 +975,8 @@ def vidore(
     cascade = [] if rerank == ["none"] else rerank
     looking = Looking(device, with_text=with_text, commercial=commercial)
     languages = tuple(lang.split("+"))
-    pipeline = Pipeline(out / "libraries", profile, cascade, languages, models, looking, _say)
+    where = out / "libraries"
+    pipeline = Pipeline(where, profile, cascade, languages, image or (), models, looking, _say)
     try:
         found = measure(tasks, out, pipeline, _say)
     finally:

@@ -7,26 +7,25 @@ none of them again. One search answers for every stage.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import PIL.Image
 
-from pagelens.asking import Answer, Task, ask, known_pages
+from pagelens.asking import DEPTH, every_order, known_pages
 from pagelens.calibration import signature_of
 from pagelens.errors import UsageError
 from pagelens.library import Library
 from pagelens.profiles import PROFILES, choose
 from pagelens.ranking import FUSION
-from pagelens.records import Candidate, Page
+from pagelens.records import Candidate, Page, Stage
 from pagelens.rerankers import Looking
 from pagelens.rerankers.evidence import Coefficients
-from pagelens.runs import Question
 from pagelens.searching import BLEND, STAGES, Step, parse_cascade, stage_names
 from pagelens.wording import counted
 
@@ -55,6 +54,7 @@ class Pipeline:
         profile: What pages are indexed by.
         rerank: As `search --rerank`; default: the profile's. An empty list: none.
         languages: Of the pages, ISO 639-2.
+        image: Visual encoders, as `Library.ingest`.
         models: Folder with a folder a model.
         looking: How vision-language rerankers look at pages.
         say: Told what is done.
@@ -70,26 +70,28 @@ class Pipeline:
         profile: str = "auto",
         rerank: Sequence[str] | None = None,
         languages: Sequence[str] = ("eng",),
+        image: Sequence[str] = (),
         models: Path | None = None,
         looking: Looking | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._out, self._models, self._looking, self._say = out, models, looking, say
         self._profile, self._languages = choose(profile, models)[0].name, tuple(languages)
+        self._image = list(image)
         self._wanted = list(PROFILES[self._profile].rerank if rerank is None else rerank)
         self._corpus: Corpus | None = None
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "page.png"
             PIL.Image.new("RGB", (240, 320), "white").save(page)
             with self._library(Path(folder) / "one.pagelens") as library:
-                library.ingest(page, languages=self._languages, readers=1)
+                library.ingest(page, languages=self._languages, readers=1, image=self._image)
                 self._cascade = self._load(library)
                 steps = library.steps(self._cascade)
                 made = library.status()["signatures"]
-        lists = [stage for stage in STAGES if stage != "document" and (stage in made or stage == "fused")]
-        self.stages: Sequence[str] = [*lists, *stage_names(steps)]
-        """Those of pages: `document` gives all pages of a document one score, and here each has one."""
-        self.reranks = bool(steps)
+        lists = [name for name in ("bm25", "text", *self._image) if name in made]
+        self._lists = [*lists, STAGES[-1]]
+        self.stages: Sequence[str] = [*self._lists, *stage_names(steps)]
+        """Without `document`: here each page is one."""
         used = [(signature_of(step), step.depth, step.weight) for step in steps]
         shaped = repr((sorted(made.items()), dict(FUSION), used, _code()))
         self.signature = hashlib.sha256(shaped.encode()).hexdigest()[:16]
@@ -124,10 +126,10 @@ class Pipeline:
                 (images / f"{digest}{suffix}").write_bytes(data)
             if not ids:
                 raise UsageError("the corpus has no page")
-            key = hashlib.sha256("\n".join([*sorted(ids), *self._languages, self._profile]).encode())
-            folder = self._out / f"{key.hexdigest()[:16]}.pagelens"
+            key = "\n".join([*sorted(ids), *self._languages, *self._image, self._profile])
+            folder = self._out / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.pagelens"
             library = self._library(folder)
-            report = library.ingest(images, languages=self._languages, say=self._say)
+            report = library.ingest(images, languages=self._languages, image=self._image, say=self._say)
         finally:
             shutil.rmtree(images, ignore_errors=True)
         for failure in report.failed:
@@ -148,28 +150,23 @@ class Pipeline:
         """
         assert self._corpus is not None, "index a corpus first"
         library, ids = self._corpus
-        pages = known_pages(library, "{doc_id}#{number}")
+        names = {id: page.page_id for id, page in known_pages(library, "{doc_id}#{number}").items()}
         home = {id: page_id for page_id, own in ids.items() for id in own}
-        asked = [
-            Question(id, text, _filter(among[id], home) if among is not None else {}, number)
-            for number, (id, text) in enumerate(questions.items(), start=1)
-        ]
         steps = library.steps(self._cascade)
-        names, before, alone = stage_names(steps), steps, None
+        alone = None
         if among is not None and steps and hasattr(steps[-1].reranker, "score_pairs"):
-            *before, alone = steps
-        found = ask(library, Task(asked, {}, [], np.zeros(len(asked), int), []), pages, before)
-        scores: dict[str, Scores] = {stage: {} for stage in self.stages}
-        for question, answer in zip(asked, found.answers, strict=True):
-            allowed = None if among is None else set(among[question.id])
-            for own, stage in zip(stage_names(before), names, strict=False):
-                scores[stage][question.id] = _scores(answer, own, pages, ids, allowed)
-            for stage in self.stages:
-                if stage not in names:
-                    scores[stage][question.id] = _scores(answer, stage, pages, ids, allowed)
+            *steps, alone = steps
+        found: dict[str, Scores] = {stage: {} for stage in self.stages}
+        for question, text in questions.items():
+            wanted = None if among is None else set(among[question])
+            trace = library.trace(text, DEPTH, _filter(wanted, home), steps)
+            own = every_order(trace, steps)
+            for stage, name in zip(self.stages, [*self._lists, *stage_names(steps)], strict=False):
+                order = [(names[page.id], page.stages.get(name)) for page in own.get(name, ())[:DEPTH]]
+                found[stage][question] = _scores(order, ids, wanted)
         if alone is not None and among is not None:
-            scores[names[-1]] = _pairs(alone.reranker, library, questions, among, home)
-        return scores
+            found[self.stages[-1]] = _pairs(alone.reranker, library, questions, among, home)
+        return found
 
     def _library(self, folder: Path) -> Library:
         return Library(folder, self._profile, self._models, self._looking)
@@ -218,30 +215,26 @@ def _stored(id: str, data: bytes) -> tuple[str, bytes]:
         raise UsageError(f"page {id} of the corpus is no image: {error}") from error
 
 
-def _filter(ids: Sequence[str], home: Mapping[str, str]) -> dict[str, list[str]]:
-    return {"doc_id": [home[id].partition("#")[0] for id in ids if id in home]}
+def _filter(wanted: Collection[str] | None, home: Mapping[str, str]) -> dict[str, list[str]]:
+    if wanted is None:
+        return {}
+    return {"doc_id": sorted({home[id].partition("#")[0] for id in wanted if id in home})}
 
 
 def _scores(
-    answer: Answer,
-    stage: str,
-    pages: Mapping[str, Any],
+    order: Sequence[tuple[str, Stage | None]],
     ids: Mapping[str, Sequence[str]],
-    allowed: set[str] | None,
+    wanted: Collection[str] | None,
 ) -> dict[str, float]:
     """What a stage gave each corpus id, in its order; a page that it did not see comes below what it saw."""
     scores: dict[str, float] = {}
-    last = None
-    for point in answer.orders.get(stage, ()):
-        page = answer.pages[point]
-        own = page.stages[stage].score if stage in page.stages else None
-        for id in ids[pages[point].page_id]:
-            if allowed is None or id in allowed:
-                if last is not None:
-                    below = last - APART * max(1.0, abs(last))
-                    own = below if own is None else min(own, below)
-                last = own if own is not None else 0.0
-                scores[id] = last
+    below = math.inf
+    for page_id, stage in order:
+        for id in ids[page_id]:
+            if wanted is None or id in wanted:
+                own = below if stage is None else stage.score
+                scores[id] = own = min(own, below) if math.isfinite(min(own, below)) else 0.0
+                below = own - APART * max(1.0, abs(own))
     return scores
 
 
@@ -259,7 +252,7 @@ def _pairs(
     scored = reranker.score_pairs((questions[question], candidates[home[id]]) for question, id in pairs)
     found: Scores = {question: {} for question in questions}
     for (question, id), score in sorted(zip(pairs, scored, strict=True), key=lambda each: -each[1]):
-        if not np.isnan(score):
+        if not math.isnan(score):
             found[question][id] = float(score)
     return found
 
