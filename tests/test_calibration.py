@@ -139,6 +139,7 @@ def test_the_area_is_1_for_the_best_choice_and_0_for_none() -> None:
     assert np.isnan(normalised_area(quality, np.ones(200)))
 
 
+@pytest.mark.filterwarnings("ignore")  # of what mteb loads
 def test_the_area_is_that_of_mteb() -> None:
     metrics = pytest.importorskip(
         "mteb._evaluators.retrieval_metrics", reason="mteb is not installed: pip install 'pagelens[vidore]'"

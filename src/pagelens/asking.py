@@ -17,7 +17,7 @@ from pagelens import rules
 from pagelens.errors import UsageError
 from pagelens.ranking import Ranked, orders
 from pagelens.runs import Question, page_names, read_run, write_trec
-from pagelens.searching import STAGES, Step, stage_names
+from pagelens.searching import STAGES, Found, Step, stage_names
 from pagelens.significance import clusters
 from pagelens.store.points import page_point_id
 from pagelens.sweeping import Seen, read_seen
@@ -206,6 +206,17 @@ def ask(
     empty = Asked(task, pages, {}, answers, steps)
     names = [name for name in [*STAGES, *later] if name in held]
     return replace(empty, runs={name: empty.run([each.orders[name] for each in answers]) for name in names})
+
+
+def every_order(trace: Found, steps: Sequence[Step]) -> dict[str, list[Ranked]]:
+    """All candidates of one search in the order of each stage that saw some, visual encoders' lists too."""
+    pages = {page.id: page for page in [*trace.order, *trace.beyond]}
+    held = dict.fromkeys(name for page in pages.values() for name in page.stages)
+    later = [*stage_names(steps), rules.STAGE]
+    looks = [name for name in held if name not in (*STAGES, *later)]
+    *lists, fused = STAGES
+    read = orders([*pages.values()], [*lists, *looks, fused], later)
+    return {name: [pages[id] for id in ids] for name, ids in read.items() if name in held}
 
 
 def stored(task: Task, pages: Mapping[str, Known], folder: Path) -> Asked:

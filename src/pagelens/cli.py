@@ -929,6 +929,67 @@ def calibrate(
     _say("kept in the library; search with --min-probability .5")
 
 
+@app.command()
+def vidore(
+    tasks: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="A benchmark or task of mteb, such as 'ViDoRe(v3)', or a folder in its format; repeatable.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Libraries, predictions and results.")] = Path(
+        "vidore-output"
+    ),
+    profile: Annotated[
+        str, typer.Option(metavar="NAME", help="What pages are indexed by, as for ingest.")
+    ] = "auto",
+    lang: Annotated[
+        str, typer.Option(metavar="CODES", help="Languages of the pages as tesseract names them: eng+fra.")
+    ] = "eng",
+    rerank: Annotated[
+        list[str] | None, typer.Option(metavar="NAME@PAGES", help="As for search; every stage is reported.")
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Encode pages as images too, as for ingest; a stage of its own."),
+    ] = None,
+    models: Models = None,
+    device: Device = "auto",
+    with_text: WithText = False,
+    commercial: Commercial = False,
+    as_json: Json = False,
+) -> None:
+    """Measure every stage on ViDoRe and its like, through mteb; needs pip install 'pagelens[vidore]'.
+
+    Interrupt it whenever you like: pages that were read and tasks that are done are not done again, unless
+    the code or a model changed.
+
+    Example: `pagelens vidore --tasks "ViDoRe(v2)" --rerank evidence@50`
+
+    Example: `pagelens vidore --tasks my-pages/`
+    """
+    from pagelens.pipeline import Pipeline
+    from pagelens.vidore import run as measure
+
+    cascade = [] if rerank == ["none"] else rerank
+    looking = Looking(device, with_text=with_text, commercial=commercial)
+    languages = tuple(lang.split("+"))
+    where = out / "libraries"
+    pipeline = Pipeline(where, profile, cascade, languages, image or (), models, looking, _say)
+    try:
+        found = measure(tasks, out, pipeline, _say)
+    finally:
+        pipeline.close()
+    if as_json:
+        _out(found.as_dict())
+    else:
+        for line in found.lines():
+            _print(line)
+    if found.failed:
+        raise typer.Exit(ExitCode.FAILURES)
+
+
 @library_command()
 def check(library: Folder = None, as_json: Json = False) -> None:
     """Hold the index and the page files against each other; name pages that are blank or badly read.

@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from pagelens.asking import Qrels, Task, ask, known_pages
+from pagelens.asking import DEPTH, Qrels, every_order, known_pages
 from pagelens.errors import UsageError
 from pagelens.gallery import escaped, picture, whole_page
 from pagelens.hits import Hit
@@ -64,19 +62,20 @@ def pool(
         depth: Pages of each stage.
         progress: Told how many questions of how many are answered.
     """
-    pages = known_pages(library, page_name)
+    pages, steps = known_pages(library, page_name), library.steps(rerank)
     ids = {page.name: page.page_id for page in pages.values()}
-    task = Task(list(questions), {}, [], np.zeros(len(questions), int), [])
-    asked = ask(
-        library, task, pages, library.steps(rerank), progress=lambda done: progress(done, len(questions))
-    )
     shown = []
-    for question in questions:
+    for done, question in enumerate(questions, start=1):
+        trace = library.trace(question.query, DEPTH, question.filter, steps)
         found = {
-            page for stage, run in asked.runs.items() if stage != UNFIT for page in run[question.id][:depth]
+            pages[page.id].name
+            for stage, order in every_order(trace, steps).items()
+            if stage != UNFIT
+            for page in order[:depth]
         }
         new = found - judged.get(question.id, {}).keys()
         shown += [Shown(question, page, ids[page]) for page in sorted(new, key=_shuffled(question.id))]
+        progress(done, len(questions))
     return shown
 
 
