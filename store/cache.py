@@ -53,7 +53,8 @@ class Cache:
             part.write_bytes(hashlib.sha256(data).digest() + data)
             part.replace(path)
         except OSError:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             return
         if self._size is not None:
             self._size += len(data) + _DIGEST

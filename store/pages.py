@@ -96,12 +96,7 @@ class PageFiles:
         Raises:
             OSError: the disk is full (`errno.ENOSPC`); what was there before still is.
         """
-        path = self._base(page_id) + suffix
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        if self._local:
-            _write(Path(path), data)
-        else:
-            self._fs.pipe_file(path, data)  # object storage shows an object when it is whole
+        self._write(self._base(page_id) + suffix, data)
         return hashlib.sha256(data).hexdigest()
 
     def get(self, page_id: str, suffix: str) -> bytes:
@@ -162,6 +157,25 @@ class PageFiles:
         """
         return self.get(page_id, ".words.json.gz")
 
+    def names(self) -> list[str]:
+        """All files, below the root, as `01/0123456789abcdef/0.jpg`."""
+        if not self._fs.exists(self._root):
+            return []
+        start = len(self._root) + 1
+        return [path[start:] for path in self._fs.find(self._root) if not path.endswith(".part")]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of `names`, from where they lie and not from a copy."""
+        return self._read(f"{self._root}/{name}")
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Store a file under one of another root's `names`.
+
+        Raises:
+            OSError: the disk is full (`errno.ENOSPC`); what was there before still is.
+        """
+        self._write(f"{self._root}/{name}", data)
+
     def documents(self) -> set[str]:
         """doc_ids that have files."""
         return {path.split("/")[-2] for path in self._fs.find(self._root)}
@@ -190,6 +204,13 @@ class PageFiles:
             return None
         folder = Path(self._root)
         return shutil.disk_usage(next(each for each in [folder, *folder.parents] if each.exists())).free
+
+    def _write(self, path: str, data: bytes) -> None:
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if self._local:
+            _write(Path(path), data)
+        else:
+            self._fs.pipe_file(path, data)  # object storage shows an object when it is whole
 
     def _base(self, page_id: str) -> str:
         match = re.fullmatch(r"([0-9a-f]{16})#(\d+)", page_id)

@@ -350,7 +350,8 @@ class OnEdge:
 
     _FOLDERS = itertools.count()
 
-    def __init__(self, request: messages.CreateCollection, folder: Path) -> None:
+    def __init__(self, request: messages.CreateCollection, folder: Path, flush: bool = False) -> None:
+        self._flush = flush
         self._folder = folder / str(next(self._FOLDERS))
         self._folder.mkdir(parents=True)
         config = qe.EdgeConfig(
@@ -411,6 +412,8 @@ class OnEdge:
         known = self._shard.retrieve([p.id.uuid for p in points], with_payload=False, with_vector=False)
         self._stale |= bool(known)
         self._shard.update(qe.UpdateOperation.upsert_points(batch))
+        if self._flush:
+            self._shard.flush()
 
     def update_vectors(self, points: Any) -> None:
         self._stale = True
@@ -526,10 +529,10 @@ class OnEdge:
 
 
 @contextlib.contextmanager
-def serving(folder: Path | None = None, version: str = VERSION) -> Iterator[Server]:
-    """A server over Edge in a folder, or in memory."""
+def serving(folder: Path | None = None, version: str = VERSION, flush: bool = False) -> Iterator[Server]:
+    """A server over Edge in a folder, or in memory; with `flush` an upsert is on the disk when it answers."""
     made: Callable[[messages.CreateCollection], Engine] = (
-        InMemory if folder is None else lambda request: OnEdge(request, folder)
+        InMemory if folder is None else lambda request: OnEdge(request, folder, flush)
     )
     server = Server(made, version)
     try:
@@ -539,6 +542,6 @@ def serving(folder: Path | None = None, version: str = VERSION) -> Iterator[Serv
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place, serving(Path(place)) as running:
+    with tempfile.TemporaryDirectory() as place, serving(Path(place), flush=True) as running:
         print(running.url, flush=True)  # noqa: T201
         sys.stdin.read()  # until whoever started it is gone

@@ -990,6 +990,55 @@ def vidore(
         raise typer.Exit(ExitCode.FAILURES)
 
 
+@app.command()
+def migrate(
+    source: Annotated[
+        str, typer.Option("--from", metavar="DIR|URL", help="The library to copy; it is left as it is.")
+    ],
+    target: Annotated[
+        str, typer.Option("--to", metavar="DIR|URL", help="Where to; made when missing, or gone on with.")
+    ],
+    from_pages: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|URL", help="--pages of a source on a server.", rich_help_panel=SERVER),
+    ] = None,
+    from_collection: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="--collection of a source on a server.", rich_help_panel=SERVER),
+    ] = None,
+    to_pages: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|URL", help="--pages of a target on a server.", rich_help_panel=SERVER),
+    ] = None,
+    to_collection: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="--collection of a target on a server.", rich_help_panel=SERVER),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy a library from a folder to a server, or back; nothing is read or encoded again.
+
+    All that is written is read back and compared. Interrupt it whenever you like: the same command goes on
+    from there.
+
+    Example: `pagelens migrate --from library.pagelens --to http://localhost:6334 --to-pages s3://scans/pages`
+    """
+    from pagelens.migrating import migrate as copy
+    from pagelens.places import Place
+
+    places = Place.of(source, from_pages, from_collection), Place.of(target, to_pages, to_collection)
+    with _meter(as_json) as tell:
+        done = copy(*places, lambda now, total, what: tell(now, total, f"{now} of {total} {what}"))
+    if as_json:
+        _out({"schema": SCHEMA, **asdict(done)})
+    else:
+        _say(
+            f"{counted(done.points, 'point')} and {counted(done.files, 'page file')} at the target and "
+            f"compared ({done.points_written} and {done.files_written} written); page files' digest "
+            f"{done.digest}"
+        )
+
+
 @library_command()
 def check(library: Folder = None, as_json: Json = False) -> None:
     """Hold the index and the page files against each other; name pages that are blank or badly read.

@@ -1,0 +1,278 @@
+"""A library on a server is the same library."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from qdrant_server import Server, serving
+
+from pagelens import ExitCode, Library, UsageError
+from pagelens.doctor import examine
+from pagelens.errors import LibraryBusy, Missing
+from pagelens.places import Place
+from pagelens.store import rpc
+from pagelens.store.cache import Cache
+from pagelens.store.pages import PageFiles
+
+COMMAND = str(Path(sys.executable).with_name("pagelens"))
+QUESTIONS = ("who signed the lease?", "revenue in the northern region", "Harbour Office", "corridor")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("qdrant")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def library(running: Server, small_office: Path) -> Iterator[Library]:
+    """The office, its page files in fsspec's memory."""
+    with Library(running.url, "light", pages="memory://office/pages") as opened:
+        assert not opened.ingest(small_office, readers=1).failed
+        yield opened
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_the_same_questions_have_the_same_answers(library: Library, small_library: Library) -> None:
+    for question in QUESTIONS:
+        here, there = (each.search(question, 6, rerank=None) for each in (library, small_library))
+        assert [hit.page_id for hit in here] == [hit.page_id for hit in there]
+        assert [hit.score for hit in here] == pytest.approx([hit.score for hit in there], abs=1e-5)
+        assert [hit.evidence for hit in here] == [hit.evidence for hit in there]
+        assert [hit.path for hit in here] == [hit.path for hit in there]
+    reranked = library.search(QUESTIONS[0], 3)
+    assert [hit.page_id for hit in reranked] == [hit.page_id for hit in small_library.search(QUESTIONS[0], 3)]
+    assert library.image(reranked[0].page_id).size == small_library.image(reranked[0].page_id).size
+
+
+def test_what_is_there_is_told_alike(library: Library, small_library: Library) -> None:
+    assert list(library.pages()) == list(small_library.pages())
+    here, there = library.status(), small_library.status()
+    for each in (here, there):
+        del each["bytes"]
+    assert here == there
+    assert list(library.check()) == list(small_library.check())
+
+
+def test_a_second_ingest_reads_nothing(library: Library, small_office: Path) -> None:
+    report = library.ingest(small_office, readers=1)
+    assert (report.unchanged, report.pages) == (3, 0)
+
+
+def test_it_lies_in_no_folder(library: Library, running: Server) -> None:
+    assert str(library.place) == f"{running.url} (collection pagelens)"
+    with pytest.raises(UsageError, match="is no folder"):
+        _ = library.folder
+
+
+def test_a_tenant_has_a_library_of_its_own(running: Server, small_office: Path, tmp_path: Path) -> None:
+    def of(tenant: str) -> Library:
+        place = tmp_path / tenant
+        return Library(running.url, "words", pages=place, collection="shared", tenant=tenant)
+
+    with of("archive") as archive:
+        archive.ingest(small_office / "lease.pdf", readers=1)
+        with of("museum") as museum:
+            assert museum.status()["pages"] == 0
+            museum.ingest(small_office, readers=1)
+            [doc_id] = archive.remove(small_office / "lease.pdf")
+            assert archive.status()["pages"] == 0
+            assert museum.status()["pages"] == 6
+            assert museum.search("who signed the lease?", 1)[0].doc_id == doc_id
+
+
+def test_a_server_that_goes_away_during_ingest(
+    small_office: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for; when it stays away the ingest stops, and the next one goes on from there."""
+    monkeypatch.setattr(rpc, "PATIENCE", 0.5)
+    with serving() as server, Library(server.url, "words", pages=tmp_path) as library:
+
+        def leave(context: object) -> None:
+            server.faults.away = True
+
+        calls = server.faults.calls
+        server.faults.coming = [lambda context: None] * 40 + [leave]
+        with pytest.raises(LibraryBusy, match="run the same command again"):
+            for _ in range(20):
+                library.ingest(small_office, readers=1, retry=True)
+                library.remove(*[page["path"] for page in library.pages()])
+        assert calls[-1][0] != "HealthCheck"
+        server.faults.away = False
+        assert not library.ingest(small_office, readers=1).failed
+        assert library.status()["pages"] == 6
+        assert not [finding for finding in library.check() if finding.is_fault]
+
+
+# the command line
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_on_the_command_line(running: Server, small_office: Path, tmp_path: Path) -> None:
+    place = ("--library", running.url, "--pages", tmp_path / "pages", "--collection", "cli")
+    done = run("search", "lease", *place)
+    assert done.returncode == ExitCode.USAGE
+    assert "there is no library at" in done.stderr
+    done = run("ingest", small_office, "--profile", "words", *place)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    hits = json.loads(run("search", "who signed the lease?", "-k", 1, *place, "--json").stdout)["hits"]
+    assert Path(hits[0]["path"]).name == "lease.pdf"
+    for command in ("status", "pages", "check"):
+        done = run(command, *place)
+        assert done.returncode == ExitCode.DONE, done.stderr
+    done = run("status", PAGELENS_LIBRARY=running.url)
+    assert done.returncode == ExitCode.USAGE
+    assert "--pages" in done.stderr
+
+
+def test_a_refused_key_is_a_usage_error_and_stays_secret(running: Server, tmp_path: Path) -> None:
+    running.faults.key = "right"
+    try:
+        done = run("status", "--library", running.url, "--pages", tmp_path, QDRANT_API_KEY="wrong-cheese")
+    finally:
+        running.faults.key = None
+    assert done.returncode == ExitCode.USAGE
+    assert "QDRANT_API_KEY is refused" in done.stderr
+    assert "wrong-cheese" not in done.stderr + done.stdout
+
+
+def test_the_doctor_asks_the_server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place.of(running.url, tmp_path, "nobody")
+    [found] = [each for each in examine(place) if each.name == "library"]
+    assert (found.state, found.cure) == ("ok", None)
+    assert "not made yet" in found.found
+    monkeypatch.setattr("pagelens.store.server.PATIENCE_TO_OPEN", 0.1)
+    [found] = [each for each in examine(Place.of("http://127.0.0.1:1", tmp_path)) if each.name == "library"]
+    assert found.state == "missing"
+    assert "does not answer" in str(found.cure)
+
+
+# where it lies
+
+
+def test_a_place_is_named_whole(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--pages"):
+        Place.of("http://localhost:6334")
+    for more in ({"pages": "p"}, {"collection": "c"}, {"tenant": "t"}):
+        with pytest.raises(UsageError, match="is a folder"):
+            Place.of(tmp_path, **more)
+    assert Place.of("http://h:1", "s3://bucket/pages").pages == "s3://bucket/pages"
+    assert Place.of("http://h:1", "pages").pages == str(Path("pages").resolve())
+
+
+def test_a_library_of_another_format_is_refused(
+    running: Server, small_office: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Library(running.url, "words", pages=tmp_path, collection="old") as old:
+        old.ingest(small_office / "lease.pdf", readers=1)
+    monkeypatch.setattr("pagelens.places.FORMAT", 2)
+    with pytest.raises(UsageError, match="has format 1, this version of pagelens reads format 2"):
+        Library(running.url, pages=tmp_path, collection="old")
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/pages", "nothing://bucket/pages"])
+def test_page_files_where_fsspec_cannot_go(root: str) -> None:
+    if root.startswith("s3") and __import__("importlib.util").util.find_spec("s3fs"):
+        pytest.skip("s3fs is installed")
+    with pytest.raises((Missing, UsageError), match="page files at"):
+        PageFiles(root)
+
+
+# copies of page files
+
+
+class Far:
+    """fsspec's memory, counting what is read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, limit: int = 10**6) -> None:
+        self.reads = 0
+        self.files = PageFiles("memory://far", Cache(folder, limit))
+        read = self.files._fs.cat_file
+
+        def cat_file(path: str) -> bytes:
+            self.reads += 1
+            data: bytes = read(path)
+            return data
+
+        monkeypatch.setattr(self.files._fs, "cat_file", cat_file)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "cache"
+    fsspec.filesystem("memory").store.clear()
+
+
+def page_id(n: int) -> str:
+    return f"0123456789abcdef#{n}"
+
+
+def test_what_lies_far_away_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Far(monkeypatch, folder)
+    far.files.put(page_id(0), ".jpg", b"one")
+    assert [far.files.get(page_id(0), ".jpg") for _ in range(3)] == [b"one"] * 3
+    assert far.reads == 1
+
+
+def test_a_file_that_changed_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Far(monkeypatch, folder)
+    for data in (b"one", b"two", b"ten"):
+        PageFiles("memory://far", Cache(folder)).put(page_id(0), ".jpg", data)  # as another process may
+        assert [far.files.get(page_id(0), ".jpg") for _ in range(2)] == [data] * 2
+    far.files.delete("0123456789abcdef")
+    with pytest.raises(Exception, match="is gone"):
+        far.files.get(page_id(0), ".jpg")
+
+
+def test_a_damaged_copy_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Far(monkeypatch, folder)
+    far.files.put(page_id(0), ".jpg", b"one")
+    far.files.get(page_id(0), ".jpg")
+    [copy] = [path for path in folder.rglob("*") if path.is_file()]
+    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
+    assert far.files.get(page_id(0), ".jpg") == b"one"
+
+
+def test_copies_keep_to_their_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Far(monkeypatch, folder, limit=10_000)
+    for n in range(20):
+        far.files.put(page_id(n), ".jpg", bytes([n]) * 1000)
+        far.files.get(page_id(n), ".jpg")
+        os.utime(max(folder.rglob("*/*"), key=lambda path: path.stat().st_mtime_ns), (n, n))
+        far.files.get(page_id(0), ".jpg")  # used all the time
+    kept = [path for path in folder.rglob("*/*") if path.is_file()]
+    assert 5000 < sum(path.stat().st_size for path in kept) <= 10_000
+    before = far.reads
+    far.files.get(page_id(0), ".jpg")
+    assert far.reads == before
+
+
+def test_without_room_for_copies_nothing_is_lost(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write_text("not a folder")
+    far = Far(monkeypatch, folder)
+    far.files.put(page_id(0), ".jpg", b"one")
+    assert far.files.get(page_id(0), ".jpg") == b"one"
+
+
+def test_a_folder_needs_no_copies(tmp_path: Path) -> None:
+    assert PageFiles(str(tmp_path))._cache is None
+    assert Cache.default()._folder.name == "pages"
