@@ -12,6 +12,8 @@ from pagelens.records import Document, Page, PageText
 from pagelens.store.plan import FieldKind
 
 _NAMESPACE = uuid.UUID("9d1c36f2-6a0b-5d53-8d5e-2f6f0b7f3a11")  # of pagelens points; drawn once
+COLLECTION = "pagelens"
+"""Of a library on a server, unless another is named."""
 FORMAT = 1
 """Of the library; another is refused."""
 FIELDS: Mapping[str, FieldKind] = {

@@ -28,12 +28,13 @@ from pagelens.store.plan import (
     check_points,
     check_queries,
 )
+from pagelens.store.points import COLLECTION
 from pagelens.store.rpc import PATIENCE_TO_OPEN, Server
 
 KEY = "QDRANT_API_KEY"
-COLLECTION = "pagelens"
-VERSIONS = (1, 19), (1, 21)
-"""Servers that qdrant-client 1.20 speaks to, the first and the last."""
+VERSIONS = (1, 20), (1, 21)
+"""The first and the last server spoken to. An older one would pass over fields of a message that it does not
+know, such as whose pages count in document frequencies, and say nothing."""
 BATCH = 4_000_000
 """Bytes in one message of points: proxies often stop at 4 MiB, Qdrant's REST interface at 32 MB."""
 SCROLL = {False: 1000, True: 32}

@@ -209,15 +209,15 @@ def test_the_key_comes_from_the_environment_and_is_never_told(
 # the server and the collection
 
 
-@pytest.mark.parametrize("version", ["1.18.4", "1.22.0", "2.0.0", ""])
+@pytest.mark.parametrize("version", ["1.19.1", "1.22.0", "2.0.0", ""])
 def test_a_server_of_another_version_is_refused(version: str) -> None:
-    with serving(version=version) as other, pytest.raises(UsageError, match=r"1\.19 to 1\.21") as error:
+    with serving(version=version) as other, pytest.raises(UsageError, match=r"1\.20 to 1\.21") as error:
         ServerStore(other.url)
     assert version in str(error.value)
 
 
-@pytest.mark.parametrize("version", ["1.19.0", "1.21.3-dev"])
-def test_servers_next_to_ours_are_spoken_to(version: str) -> None:
+@pytest.mark.parametrize("version", ["1.20.7", "1.21.3-dev"])
+def test_servers_like_ours_are_spoken_to(version: str) -> None:
     with serving(version=version) as other:
         ServerStore(other.url).close()
 

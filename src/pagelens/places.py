@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from pagelens.errors import UsageError
 from pagelens.store.client import EdgeStore
 from pagelens.store.pages import PageFiles
-from pagelens.store.points import FORMAT, SETTINGS
+from pagelens.store.points import COLLECTION, FORMAT, SETTINGS
 
 if TYPE_CHECKING:
     from pagelens.store.plan import Store
     from pagelens.store.server import ServerStore
 
 DEFAULT = "library.pagelens"
-COLLECTION = "pagelens"
 PART = "library.json."
 
 
