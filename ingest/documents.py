@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pagelens.errors import DocumentError
 from pagelens.ingest.raster import Engine
 from pagelens.ingest.sources import kind
-from pagelens.records import Document, Word
+from pagelens.records import Document, Drawn, Word
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -33,6 +33,9 @@ class OpenDocument(Protocol):
 
     def scan(self, number: int) -> tuple[float, float]:
         """Share of the page that its largest image covers, 0..1, and that image's resolution in DPI."""
+
+    def drawn(self, number: int) -> list[Drawn]:
+        """What the file says is on the page beside words, the largest first."""
 
     def render(self, number: int, dpi: float, engine: Engine = "pdfium") -> PIL.Image.Image:
         """The page as shown, RGB or L; at less than `dpi` when it would be too large or has less itself."""

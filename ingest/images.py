@@ -15,7 +15,7 @@ from pagelens.errors import DocumentError
 from pagelens.ingest.documents import digest, unreadable
 from pagelens.ingest.raster import MAX_PIXELS, Engine, fitting_dpi
 from pagelens.ingest.sources import images_in
-from pagelens.records import Document, Word
+from pagelens.records import Document, Drawn, Word
 
 MOST_PIXELS = 180_000_000
 """Of an image file: an A0 sheet at 300 DPI has 140 million. More is a bomb, or must be split."""
@@ -71,6 +71,10 @@ class ImageFile:
     def scan(self, number: int) -> tuple[float, float]:
         """See `OpenDocument`."""
         return 1.0, max(self._measure(number)[1])
+
+    def drawn(self, number: int) -> list[Drawn]:
+        """An image says nothing of what is on it."""
+        return []
 
     def render(self, number: int, dpi: float, engine: Engine = "pdfium") -> PIL.Image.Image:
         """See `OpenDocument`."""
@@ -166,6 +170,10 @@ class ImageFolder:
         file, frame = self._at(number)
         with _renumbered(number):
             return file.scan(frame)
+
+    def drawn(self, number: int) -> list[Drawn]:
+        """An image says nothing of what is on it."""
+        return []
 
     def render(self, number: int, dpi: float, engine: Engine = "pdfium") -> PIL.Image.Image:
         """See `OpenDocument`."""

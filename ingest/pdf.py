@@ -11,9 +11,10 @@ import pypdfium2.raw as pdfium
 
 from pagelens.errors import DocumentError
 from pagelens.ingest.documents import digest
+from pagelens.ingest.drawn import drawn_objects, notes
 from pagelens.ingest.raster import Engine, fitting_dpi, render
 from pagelens.ingest.text import layer_words
-from pagelens.records import Document, Word
+from pagelens.records import Document, Drawn, Word
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -34,6 +35,7 @@ class PdfFile:
     def __init__(self, path: Path, password: str | None = None) -> None:
         self._path = path
         self._page: tuple[int, pypdfium2.PdfPage] | None = None
+        self._notes: list[Drawn] = []  # of that page
         try:
             self._pdf = pypdfium2.PdfDocument(path, password)
         except pypdfium2.PdfiumError as error:
@@ -67,6 +69,11 @@ class PdfFile:
         """See `OpenDocument`."""
         return _largest_image(self._load(number))
 
+    def drawn(self, number: int) -> list[Drawn]:
+        """See `OpenDocument`; notes before images, as they were before they became part of the page."""
+        page = self._load(number)
+        return [*self._notes, *drawn_objects(page)]
+
     def render(self, number: int, dpi: float, engine: Engine = "pdfium") -> PIL.Image.Image:
         """See `OpenDocument`."""
         width, height = self.size(number)
@@ -93,6 +100,8 @@ class PdfFile:
             self._page = None
         try:
             page = self._pdf[number]
+            form = self._pdf.formenv
+            self._notes = notes(page, form.raw if form else None)
             if _has_notes(page) and pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY) != (
                 pdfium.FLATTEN_FAIL
             ):

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -26,7 +26,8 @@ from pagelens import wire
 from pagelens.errors import DocumentError
 from pagelens.ingest.documents import OpenDocument, open_document
 from pagelens.ingest.reading import ReadSettings, read_page
-from pagelens.records import Box, Document, Page, PageContent, PageText, Word
+from pagelens.ingest.regions import find_regions
+from pagelens.records import Box, Document, Drawn, Page, PageContent, PageText, Region, Regions, Word
 
 START_SECONDS = 30.0
 """Added to the first task of a reader: it has to start."""
@@ -41,6 +42,8 @@ class Task:
     path: Path
     number: int | None = None
     """Page, from 0."""
+    content: PageContent | None = None
+    """Of a page that was read before: only its regions are asked for, and its file is not opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ class _Reader:
         self.deadline = time.monotonic() + self._seconds + self._grace
         self._grace = 0.0
         with contextlib.suppress(ConnectionError):  # it has died; `take` will see that
-            self.connection.send_bytes(wire.pack([os.fsencode(task.path), task.number]))
+            content = None if task.content is None else _message(task.content)
+            self.connection.send_bytes(wire.pack([os.fsencode(task.path), task.number, content]))
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -195,10 +199,20 @@ def _message(result: Document | PageContent | DocumentError) -> dict[str, Any]:
     match result:
         case Document():
             return {"document": [result.sha256, result.pages]}
-        case PageContent(page, jpeg, text):
+        case PageContent(page, jpeg, text, drawn, found):
             words = [[w.text, *w.box, w.line, w.confidence] for w in text.words]
             geometry = [page.doc_id, page.number, page.width, page.height, page.turned]
-            return {"page": geometry, "jpeg": jpeg, "source": text.source, "words": words}
+            regions = (
+                None if found is None else [[[r.kind, *r.box, *r[2:]] for r in found.regions], found.cut]
+            )
+            return {
+                "page": geometry,
+                "jpeg": jpeg,
+                "source": text.source,
+                "words": words,
+                "drawn": [[each.kind, *each.box] for each in drawn],
+                "found": regions,
+            }
         case DocumentError():
             return {"error": [result.stage, result.reason, result.page]}
 
@@ -209,7 +223,13 @@ def _result(message: dict[str, Any]) -> Document | PageContent | DocumentError:
     if "document" in message:
         return Document(*message["document"])
     words = tuple(Word(w[0], Box(*w[1:5]), w[5], w[6]) for w in message["words"])
-    return PageContent(Page(*message["page"]), message["jpeg"], PageText(words, message["source"]))
+    drawn = tuple(Drawn(d[0], Box(*d[1:])) for d in message["drawn"])
+    found = None
+    if message["found"] is not None:
+        regions, cut = message["found"]
+        found = Regions(tuple(Region(r[0], Box(*r[1:5]), *r[5:]) for r in regions), cut)
+    text = PageText(words, message["source"])
+    return PageContent(Page(*message["page"]), message["jpeg"], text, drawn, found)
 
 
 def _serve(connection: Connection) -> None:
@@ -219,10 +239,15 @@ def _serve(connection: Connection) -> None:
     path, document = None, None
     while True:
         try:
-            wanted, number = wire.unpack(connection.recv_bytes())
+            wanted, number, stored = wire.unpack(connection.recv_bytes())
         except (EOFError, ConnectionError):
             return
         try:
+            if stored is not None:
+                content = _result(stored)
+                assert isinstance(content, PageContent)
+                connection.send_bytes(wire.pack(_message(replace(content, found=find_regions(content)))))
+                continue
             if wanted != path or document is None:
                 if document is not None:
                     document.close()

@@ -59,7 +59,7 @@ def layer_words(page: pypdfium2.PdfPage) -> list[Word]:
 
     textpage = page.get_textpage()
     try:
-        raw, place = textpage.raw, _placer(page)
+        raw, place = textpage.raw, placer(page)
         unicode, char_box = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetCharBox
         left, right, bottom, top = c_double(), c_double(), c_double(), c_double()
         edges = byref(left), byref(right), byref(bottom), byref(top)
@@ -91,7 +91,7 @@ def layer_words(page: pypdfium2.PdfPage) -> list[Word]:
         textpage.close()
 
 
-def _placer(page: pypdfium2.PdfPage) -> Callable[[Box], Box]:
+def placer(page: pypdfium2.PdfPage) -> Callable[[Box], Box]:
     """From the PDF's own coordinates (origin at the bottom left, unrotated) to the page as shown."""
     left, bottom, right, top = page.get_bbox()
     rotation = page.get_rotation()

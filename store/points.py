@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pagelens.records import Document, Page, PageText
+from pagelens.records import Box, Document, Drawn, Page, PageText, Region, Regions
 from pagelens.store.plan import FieldKind
 
 _NAMESPACE = uuid.UUID("9d1c36f2-6a0b-5d53-8d5e-2f6f0b7f3a11")  # of pagelens points; drawn once
@@ -20,6 +20,7 @@ FIELDS: Mapping[str, FieldKind] = {
     "kind": "keyword",
     "doc_id": "keyword",
     "language": "keyword",
+    "has": "keyword",
     "number": "integer",
     "date": "float",
 }
@@ -70,6 +71,8 @@ def page_payload(
     signatures: Mapping[str, str],
     digests: Mapping[str, str],
     metadata: Mapping[str, str],
+    drawn: Sequence[Drawn] = (),
+    found: Regions | None = None,
 ) -> dict[str, Any]:
     """Everything about a page that is not a vector.
 
@@ -81,6 +84,8 @@ def page_payload(
         signatures: Artefact -> what it is made with.
         digests: Page file -> SHA-256 of its bytes.
         metadata: Fields the user joined.
+        drawn: What its file says is on it.
+        found: Its regions; None where nobody has looked.
     """
     return {
         "kind": "page",
@@ -98,7 +103,31 @@ def page_payload(
         "signatures": dict(signatures),
         "digests": dict(digests),
         "metadata": dict(metadata),
+        "drawn": [[each.kind, *each.box] for each in drawn],
+        **({} if found is None else regions_payload(found)),
     }
+
+
+def regions_payload(found: Regions) -> dict[str, Any]:
+    """What a page's payload says of its regions; `has` is what filters ask for."""
+    return {
+        "regions": [each.as_dict() for each in found.regions],
+        "has": sorted({each.kind for each in found.regions}),
+        "regions_cut": found.cut,
+    }
+
+
+def regions_of(payload: Mapping[str, Any]) -> tuple[Region, ...]:
+    """The regions of a page; none where nobody has looked."""
+    return tuple(
+        Region(each["kind"], Box(*each["box"]), each["confidence"], each.get("caption", ""))
+        for each in payload.get("regions", ())
+    )
+
+
+def drawn_of(payload: Mapping[str, Any]) -> tuple[Drawn, ...]:
+    """What the file of a page says is on it; nothing for a page read before that was asked."""
+    return tuple(Drawn(each[0], Box(*each[1:])) for each in payload.get("drawn", ()))
 
 
 def page_of(payload: Mapping[str, Any]) -> Page:

@@ -325,7 +325,7 @@ def test_rapidocr_reads_a_table_row_by_row(lean: float) -> None:
 @pytest.mark.usefixtures("rapidocr")
 def test_rapidocr_has_the_letters_of_its_languages() -> None:
     import rapidocr as package
-    from onnxruntime import InferenceSession  # type: ignore[import-untyped]
+    from onnxruntime import InferenceSession
 
     [model] = (Path(package.__file__).parent / "models").glob("*_rec_*.onnx")
     letters = set(InferenceSession(model).get_modelmeta().custom_metadata_map["character"].split("\n"))

@@ -184,6 +184,12 @@ def ingest(
             help="CSV with a column path and any others (box, folder, date), to filter by with --where.",
         ),
     ] = None,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions/--no-regions", help="Whether to look for tables, charts, signatures and the like."
+        ),
+    ] = True,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Take out the files below PATH that are gone.")
@@ -272,6 +278,7 @@ def ingest(
             retry=retry,
             prune=prune,
             metadata=metadata,
+            regions=regions,
             image=image or (),
             look_settings=kept_as,
             progress=advance,
@@ -413,6 +420,15 @@ def search(
     language: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="Written in it, as eng.", rich_help_panel=WHICH)
     ] = None,
+    has: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            help="With such a region on it: table, chart, figure, signature, stamp, handwriting, title, "
+            "text, equation. It is shown.",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
     fields: Annotated[
         list[str] | None,
         typer.Option(
@@ -460,6 +476,7 @@ def search(
     from pagelens.rules import one_per_document
 
     given = {"doc_id": doc_id, "stem": stem, "path": path, "page": page, "date": date, "language": language}
+    given["has"] = has
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value}
     for field, value in _pairs("--where", fields):
         wanted.setdefault(field, []).append(value)
@@ -604,6 +621,8 @@ def status(library: Folder = None, as_json: Json = False) -> None:
     lines += [
         f"{sum(sizes.values()) / 1e6:.1f} MB: " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in sizes.items())
     ]
+    if about["regions"]:
+        lines += ["pages with " + ", ".join(f"{kind} {count}" for kind, count in about["regions"].items())]
     lines += [f"{artefact}: {signature}" for artefact, signature in about["signatures"].items()]
     lines += [
         f"stale: {artefact} of {counted(count, 'page')} made otherwise; ingest their files to make it anew"

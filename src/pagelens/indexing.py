@@ -20,6 +20,7 @@ import PIL.Image
 from pagelens.errors import DocumentError
 from pagelens.ingest.pool import ReaderPool, Task
 from pagelens.ingest.reading import ReadSettings
+from pagelens.ingest.regions import signature as regions_signature
 from pagelens.metadata import Fields, timestamp
 from pagelens.records import Document, PageContent
 from pagelens.store.pages import PageFiles
@@ -454,10 +455,13 @@ class Ingest:
                 {
                     "image": self._reading.image_signature,
                     "words": self._reading.words_signature(content.text.source),
+                    **({"regions": regions_signature()} if content.found is not None else {}),
                     **self._signatures,
                 },
                 digests,
                 job.metadata,
+                content.drawn,
+                content.found,
             )
             made: dict[str, Vector | None] = {name: each[i] for name, each in vectors.items()}
             for name, each in looks.items():

@@ -31,7 +31,7 @@ from pagelens.looks import (
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, Profile, choose
 from pagelens.ranking import Ranked, falling
-from pagelens.records import Candidate, Page, PageText, Query
+from pagelens.records import REGION_KINDS, Candidate, Page, PageText, Query
 from pagelens.rerankers import FAMILIES, VISION_LANGUAGE, Looking, load_reranker
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
@@ -50,7 +50,8 @@ from pagelens.searching import (
     parse_cascade,
 )
 from pagelens.store.plan import FieldKind, Point, Schema, VectorSpec, Where
-from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id
+from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id, regions_of
+from pagelens.things import known, named, shown
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -142,6 +143,7 @@ class Library:
         retry: bool = False,
         prune: bool = False,
         metadata: str | os.PathLike[str] | None = None,
+        regions: bool = True,
         image: str | Sequence[str] = (),
         look_settings: LookSettings | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
@@ -159,6 +161,8 @@ class Library:
             retry: Try again what failed before.
             prune: Take out the files below `paths` that are gone.
             metadata: A CSV file of fields to join; see `metadata.read_metadata`.
+            regions: Look for tables, charts, signatures and other regions, also on pages that are there
+                already.
             image: A visual encoder, or several, that this library has from now on; see
                 `encoders.load_encoder`. Pages that are there are encoded from their stored images.
             look_settings: How the vectors of these are kept; one that the library has keeps its own.
@@ -170,8 +174,11 @@ class Library:
             Missing: no OCR engine, a language of it, or the profile's model is not there.
             OSError: the disk cannot hold it; run it again after freeing space.
         """
+        from pagelens.finding import find_stale
         from pagelens.indexing import Failure, Ingest
+        from pagelens.ingest import layout
         from pagelens.ingest.pool import ReaderPool
+        from pagelens.ingest.regions import signature as regions_signature
 
         wanted = [image] if isinstance(image, str) else list(image)
         plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say, wanted, look_settings)
@@ -204,10 +211,16 @@ class Library:
             looks={each.name: each.as_dict() for each in plan.looks},
         )
         run.encode_stale(retry)
-        reading = plan.reading
+        reading = replace(plan.reading, regions=regions)
         made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
+        if regions:
+            made["regions"] = regions_signature()
+            if missing := layout.problem():
+                say(f"{missing}; charts, signatures and stamps are looked for without it")
         self._save(signatures=made | signatures, profile=plan.profile)
         with ReaderPool(reading, readers or os.cpu_count() or 1) as pool:
+            if regions:
+                find_stale(self._store, self._files, pool, made["regions"])
             report = run.run(plan.files, pool, metadata=fields, gone=gone, retry=retry)
         for path in plan.unnamed:
             name = str(path).encode(errors="backslashreplace").decode()
@@ -316,6 +329,7 @@ class Library:
         image: str | os.PathLike[str] | PIL.Image.Image | None = None,
         looks: bool = True,
         min_probability: float | None = None,
+        has: Collection[str] = (),
     ) -> Hits:
         """The best `k` pages for a question, with the evidence on them.
 
@@ -337,6 +351,8 @@ class Library:
             looks: Whether these count at all; without them no model of theirs is loaded.
             min_probability: Of these only pages at least so likely to answer, which may be none. Pages that
                 the reranker did not score have no probability.
+            has: Only pages with a region of one of these kinds, of `records.REGION_KINDS`. It is shown, as
+                are the regions that the question names ("who signed", "chart").
 
         Raises:
             UsageError: an empty question, an unknown filter, stage or reranker, an index made with another
@@ -344,13 +360,16 @@ class Library:
             Missing: a reranker's model or package is not there.
         """
         limits = Limits(budget_ms, skip_margin)
+        if has:
+            filter = {**(filter or {}), "has": known(has)}
         look = looks if image is None else self._picture(image)
         calibrated = self._calibrated(stage, rerank, skip_margin, min_probability)
         found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits, look)
         likely = calibrated.probabilities(found) if calibrated else {}
         if min_probability is not None:
             keep_likely(found, likely, min_probability)
-        hits = self._hits(found, likely)
+        asked = (filter or {}).get("has", ())
+        hits = self._hits(found, likely, named(query).union([asked] if isinstance(asked, str) else asked))
         notes = list(found.notes)
         if query and hits and not any(hit.evidence for hit in hits):
             notes.append("no page found holds a word of the question: read with care")
@@ -524,7 +543,7 @@ class Library:
     def pages(self) -> Iterator[dict[str, Any]]:
         """One record a page, by document and number, as `pagelens pages --json` prints them."""
         paths = {point.payload["doc_id"]: self._paths(point)[0] for point in self._documents()}
-        keys = ["doc_id", "number", "width", "height", "text_source", "words"]
+        keys = ["doc_id", "number", "width", "height", "text_source", "words", "regions"]
         pages = [point.payload for point in self._store.scroll(Where({"kind": "page"}), payload=keys)]
         for page in sorted(pages, key=lambda page: (paths[page["doc_id"]], page["number"])):
             yield {
@@ -535,6 +554,7 @@ class Library:
                 "height": page["height"],
                 "text_source": page["text_source"],
                 "words": page["words"],
+                "regions": [each.as_dict() for each in regions_of(page)],
             }
 
     def failures(self) -> list[Failure]:
@@ -567,10 +587,16 @@ class Library:
             "missing": sorted(path for path in paths if not Path(path).exists()),
             "signatures": self._settings["signatures"],
             "stale": self._stale(),
+            "regions": self._has(),
             "bytes": {**self._files.size(), **self._store.size()},
         }
 
     # inside
+
+    def _has(self) -> dict[str, int]:
+        """Pages by what is on them, as far as they were looked at."""
+        counts = {kind: self._store.count(Where({"kind": "page", "has": kind})) for kind in REGION_KINDS}
+        return {kind: count for kind, count in counts.items() if count}
 
     def _stale(self) -> dict[str, int]:
         """Pages by artefact that the next ingest of their file makes anew: they were made otherwise."""
@@ -751,7 +777,13 @@ class Library:
             )
         return choose_calibration(kept, self.steps(rerank), needed) if needed or (kept and reranks) else None
 
-    def _hits(self, found: Found, likely: Mapping[str, float] = MappingProxyType({})) -> list[Hit]:
+    def _hits(
+        self,
+        found: Found,
+        likely: Mapping[str, float] = MappingProxyType({}),
+        kinds: Collection[str] = (),
+    ) -> list[Hit]:
+        """Pages with what is shown of them: regions of these kinds, then passages."""
         languages = tuple(self._settings["languages"])
         hits = []
         for page, candidate in zip(found.order, self._searcher.candidates(found.order), strict=True):
@@ -764,7 +796,7 @@ class Library:
                     candidate.path,
                     page.score,
                     dict(page.stages),
-                    evidence(text, found.weights, languages, page.passage),
+                    shown(candidate.regions, kinds) + evidence(text, found.weights, languages, page.passage),
                     candidate.text,
                     likely.get(page.id),
                     open_image=candidate.read_image,

@@ -60,6 +60,56 @@ class Word(NamedTuple):
     """0..1 as the OCR engine says it; None for a text layer."""
 
 
+class Drawn(NamedTuple):
+    """A thing that the file itself says is on a page."""
+
+    kind: str
+    """`"image"`; `"drawing"`: lines and areas near each other; of annotations `"signature"`, `"stamp"`,
+    `"handwriting"`."""
+    box: Box
+
+
+REGION_KINDS = (
+    "table",
+    "chart",
+    "figure",
+    "signature",
+    "stamp",
+    "handwriting",
+    "title",
+    "text",
+    "equation",
+)
+"""What a region can be; a figure is a photograph or a drawing that is no chart."""
+
+
+class Region(NamedTuple):
+    """A part of a page that is one thing."""
+
+    kind: str
+    """One of `REGION_KINDS`."""
+    box: Box
+    """On the page; the words inside are `PageText.within(box)`."""
+    confidence: float
+    """0..1."""
+    caption: str = ""
+    """What the page says of it, above or below."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `caption` only where there is one."""
+        plain = {"kind": self.kind, "box": list(self.box), "confidence": self.confidence}
+        return plain | ({"caption": self.caption} if self.caption else {})
+
+
+class Regions(NamedTuple):
+    """What was found on a page."""
+
+    regions: tuple[Region, ...] = ()
+    """Top to bottom, left to right."""
+    cut: str = ""
+    """Why not all was looked for; empty when it was."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageText:
     """The words of a page in reading order, and who read them."""
@@ -75,6 +125,15 @@ class PageText:
         for word in self.words:
             lines.setdefault(word.line, []).append(word)
         return list(lines.values())
+
+    def within(self, box: Box) -> tuple[Word, ...]:
+        """The words whose middle lies in a box, in reading order."""
+        return tuple(
+            word
+            for word in self.words
+            if box.left <= (word.box.left + word.box.right) / 2 <= box.right
+            and box.top <= (word.box.top + word.box.bottom) / 2 <= box.bottom
+        )
 
     @property
     def text(self) -> str:
@@ -115,6 +174,10 @@ class PageContent:
     jpeg: bytes
     """The page image as it is stored."""
     text: PageText
+    drawn: tuple[Drawn, ...] = ()
+    """What the file itself says is there."""
+    found: Regions | None = None
+    """None: nobody has looked."""
 
     @cached_property
     def image(self) -> PIL.Image.Image:
@@ -157,8 +220,8 @@ class Query:
     """What is asked, and of which pages.
 
     `filter` keys: `doc_id`, `stem` (file name without suffix), `path` (glob), `page` ([from, to] from 1,
-    both included), `date` ([from, to] of the file, ISO dates), `language`. A list of values means any of
-    them; several keys must all hold.
+    both included), `date` ([from, to] of the file, ISO dates), `language`, `has` (of
+    `REGION_KINDS`). A list of values means any of them; several keys must all hold.
     """
 
     text: str
@@ -203,6 +266,7 @@ class Candidate:
     """As `PageText.text`: the n-th of its parts between white space is the n-th word."""
     stages: Mapping[str, Stage] = field(hash=False)
     read_image: Callable[[], PIL.Image.Image] = field(repr=False, compare=False)
+    regions: tuple[Region, ...] = field(default=(), kw_only=True)
     image_sha256: str = field(default="", kw_only=True)
     """Of the page image's file, hex; empty where it is not known, and then nothing is kept of the page."""
 

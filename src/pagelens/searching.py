@@ -22,7 +22,7 @@ from pagelens.records import Candidate, Feature, Opinion, Query, Reranked, Spars
 from pagelens.rules import Rule
 from pagelens.scores import standardised
 from pagelens.store.plan import ListQuery, Point, Store, Vector, Where
-from pagelens.store.points import page_of, point_id
+from pagelens.store.points import page_of, point_id, regions_of
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -387,6 +387,7 @@ class Searcher:
             ranked.stages,
             lambda: self._read_image(page.page_id),
             image_sha256=point.payload["digests"]["image"],
+            regions=regions_of(point.payload),
         )
 
     def _lists(

