@@ -241,13 +241,16 @@ class VisionLanguageReranker:
         until = time.perf_counter() + milliseconds / 1000
         question = self._question(query)
         sides = [self._side(page) for page in candidates]
-        size, tasks = self._affordable(sides, until - time.perf_counter())
+        asked = len(self._compose(self.model.whole(question, Read())))  # tokens beside those of the page
+        size, tasks = self._affordable(sides, asked, until - time.perf_counter())
         waiting = tasks
         with ThreadPoolExecutor(THREADS) as threads:
             while waiting:
                 most = max(1, self._batch_tokens // max(1, *(task.length for task in waiting)))
                 left = until - time.perf_counter()
-                batch = what_fits(waiting, lambda task: self._work(task, size), self._costs, left, most)
+                batch = what_fits(
+                    waiting, lambda task: self._work(task, size, asked), self._costs, left, most
+                )
                 if not batch:
                     break
                 self._answer(question, batch, size, threads)
@@ -413,25 +416,26 @@ class VisionLanguageReranker:
 
     # the work
 
-    def _affordable(self, sides: Sequence[_Side], seconds: float) -> tuple[Any, list[_Task]]:
+    def _affordable(self, sides: Sequence[_Side], asked: int, seconds: float) -> tuple[Any, list[_Task]]:
         """The largest size of images at which all pages fit, else the smallest; the pages at that size."""
         for size in self.model.sizes:
             tasks = [self._task(side, size) for side in sides]
-            if self._costs.expect([self._work(task, size) for task in tasks]) <= seconds:
+            if self._costs.expect([self._work(task, size, asked) for task in tasks]) <= seconds:
                 break
         return size, tasks
 
-    def _work(self, task: _Task, size: Any) -> dict[Phase, float]:
-        """What a page asks for, by phase."""
+    def _work(self, task: _Task, size: Any, asked: int) -> dict[Phase, float]:
+        """What a page asks for, by phase; `asked`: tokens of a prompt beside those of the page."""
+        read = task.length + asked
         if task.side.open is None:
-            return {"read": task.length}
+            return {"read": read}
         if task.stored:
             load = {"load": 1.0} if task.stored != "device" else {}
-            return load | ({"resume": 1.0} if self._level == "prefix" else {"read": task.length})
+            return load | ({"resume": 1.0} if self._level == "prefix" else {"read": read})
         work: dict[Phase, float] = {"prepare": 1.0, "look": task.tokens}
         if self._level == "prefix" and self._keeps(task, size):
             return work | {"keep": task.tokens, "resume": 1.0}
-        return work | {"read": task.length}
+        return work | {"read": read}
 
     def _keeps(self, task: _Task, size: Any) -> bool:
         """Whether the page's features will be kept: at the published size alone."""

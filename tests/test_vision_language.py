@@ -591,13 +591,13 @@ def test_page_by_page_gives_the_same_scores(
 def test_a_budget_is_kept_and_pages_are_taken_in_order(
     checkpoints: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that only reading moves on, 50 ms a page: a busy machine changes nothing."""
+    """By a clock that only reading moves on, a millisecond a token: a busy machine changes nothing."""
     reranker: Any = load_reranker("jina-m0", checkpoints["jina-m0"], "cpu", "float32", "none")
     whole = reranker.model.body.read
     now = [0.0]
 
     def slow(prompts: Any, *more: Any) -> Any:
-        now[0] += 0.05 * len(prompts)
+        now[0] += 0.001 * sum(map(len, prompts))
         return whole(prompts, *more)
 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
@@ -605,13 +605,13 @@ def test_a_budget_is_kept_and_pages_are_taken_in_order(
     pages = [content(number, 150, 210) for number in range(12)]
     reranker.calibrate()
     counts = []
-    for budget in (0, 300, 60_000):
+    for budget in (0, 400, 60_000):
         started = now[0]
         done = [each is not None for each in reranker.within("rent?", pages, budget)]
         assert done == sorted(done, reverse=True)  # the first ones, without a gap
         assert (now[0] - started) * 1000 <= budget
         counts.append(sum(done))
-    assert counts[0] == 0 and 0 < counts[1] <= 6 and counts[2] == 12
+    assert counts[0] == 0 and 0 < counts[1] < 12 and counts[2] == 12
 
 
 def test_images_are_made_smaller_before_pages_are_left_out(
@@ -628,14 +628,14 @@ def test_images_are_made_smaller_before_pages_are_left_out(
     pages = [page] * 4
     sides = [reranker._side(each) for each in pages]
     needed = reranker._costs.expect([{"read": tokens[0]}] * 4)
-    assert reranker._affordable(sides, needed * 1.01)[0] == reranker.model.sizes[0]
-    assert reranker._affordable(sides, needed * 0.9)[0] == reranker.model.sizes[1]
+    assert reranker._affordable(sides, 0, needed * 1.01)[0] == reranker.model.sizes[0]
+    assert reranker._affordable(sides, 0, needed * 0.9)[0] == reranker.model.sizes[1]
     opinion = reranker.within("rent?", [page], 60_000)[0]
     assert opinion.level == "none"
     monkeypatch.setattr(
         type(reranker),
         "_affordable",
-        lambda own, sides, seconds: (
+        lambda own, sides, asked, seconds: (
             own.model.sizes[1],
             [own._task(side, own.model.sizes[1]) for side in sides],
         ),
