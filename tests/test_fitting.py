@@ -203,7 +203,7 @@ def test_judging_measures_the_candidates_of_the_search(small_library: Library) -
 class Office:
     """What fitting asks of a library, over a store of plain loops."""
 
-    folder = Path("office.pagelens")
+    place = folder = Path("office.pagelens")
 
     def __init__(self) -> None:
         self.store, self.points = office()
