@@ -21,7 +21,7 @@ from pagelens.ingest.ink import MOST_PIECES, Ink
 from pagelens.ingest.layout import iou
 from pagelens.ingest.signatures import find_written
 from pagelens.ingest.stamps import find_stamps
-from pagelens.records import Box, Page, PageContent, PageText, Region, Regions
+from pagelens.records import Box, Page, PageContent, PageText, Region, Regions, Word
 
 RULES = 1
 """Raised with any change to what is found; regions made by other rules are made again by the next ingest."""
@@ -41,6 +41,8 @@ SIGNED = 360.0, 150.0
 """Points across and down, at most, of an image that may be a signature pasted into a letter."""
 SAME = 0.5
 """IoU from which two figures are one; or 0.8 of the smaller lies within the other."""
+WORDY = 0.4
+"""Of a figure that words cover, at most; charts of `mmdocir-dev` and `opencqa-dev` have .36 and less."""
 BESIDE = 12.0
 """Points around a figure where its numbers may stand."""
 CAPTION = re.compile(r"(figure|fig|table|tab|chart|graph|abb|abbildung|tabelle|exhibit)\b\.?", re.IGNORECASE)
@@ -127,10 +129,15 @@ def _with_figures(
 ) -> list[Region]:
     """The same with figures that the file or the ink tells of added, and those that are charts called so."""
     written = [each.box for each in found if each.kind in ("signature", "handwriting", "stamp")]
-    taken = [each.box for each in found if each.kind in ("table", "figure")] + written
+    other = written + [each.box for each in found if each.kind == "table"]  # a table is seen as both at times
     figures = [
-        each for each in found if each.kind == "figure" and not any(_same(each.box, box) for box in written)
+        each
+        for each in found
+        if each.kind == "figure"
+        and not any(_same(each.box, box) for box in other)
+        and _covered(content.text.within(each.box), each.box) <= WORDY
     ]
+    taken = [each.box for each in figures] + other
     candidates = [
         each.box
         for each in content.drawn
@@ -156,6 +163,11 @@ def _with_figures(
         kind = "chart" if likely > 0.5 else "figure"
         result.append(Region(kind, each.box, each.confidence * max(likely, 1 - likely)))
     return result
+
+
+def _covered(words: Sequence[Word], box: Box) -> float:
+    """Share of a box that the boxes of the words in it take."""
+    return sum(each.box.width * each.box.height for each in words) / (box.width * box.height)
 
 
 def _is_scanned(content: PageContent) -> bool:
