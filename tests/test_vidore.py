@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -265,6 +266,28 @@ def test_what_is_done_is_not_done_again(
     monkeypatch.setattr(changed, "search", counted)
     assert vidore.run([str(folder)], tmp_path, changed).revision != first.revision
     assert len(asked) == 1  # for all stages together
+
+
+@others
+def test_candidates_that_mteb_shares(folder: Path, tmp_path: Path, libraries: Path) -> None:
+    """A reranking task: no stage finds what is not among the candidates."""
+    import datasets
+
+    from pagelens import vidore
+
+    shared = tmp_path / "shared"
+    shutil.copytree(folder, shared)
+    (shared / "top_ranked").mkdir()
+    rows = [{"query-id": id, "corpus-ids": ["page-1", "page-2", "page-4"]} for id in QRELS]
+    datasets.Dataset.from_list(rows).to_parquet(shared / "top_ranked/test-00000-of-00001.parquet")
+    about = (shared / "README.md").read_text().removesuffix("---\n")
+    part = "- config_name: top_ranked\n  data_files:\n  - split: test\n    path: top_ranked/test-*\n---\n"
+    (shared / "README.md").write_text(about + part)
+    found = vidore.run([str(shared)], tmp_path, Pipeline(libraries, "words"))
+    assert not found.failed
+    kept = json.loads((tmp_path / "predictions/rerank/SharedLocal_predictions.json").read_text())
+    run = kept["default"]["test"]
+    assert run["q2"] and all(set(pages) <= {"page-1", "page-2", "page-4"} for pages in run.values())
 
 
 @others
