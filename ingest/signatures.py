@@ -2,8 +2,8 @@
 
 A pen joins letters, so it leaves pieces wider than any letter of print, thin, curved, and on clear paper.
 Whether such strokes are a signature only their place tells: by a word such as "signed", or on a rule where
-little else was written. All limits were read off `fara-dev` and `mmdocir-dev` (`benchmarks/regions.py
---measures`); docs/regions.md has the figures.
+little else was written. All limits were read off the pages of
+`fara-dev` and `mmdocir-dev` by eye; docs/regions.md has what they are worth.
 """
 
 from __future__ import annotations

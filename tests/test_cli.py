@@ -137,7 +137,7 @@ def test_pages_json(small_library: Library, small_office: Path) -> None:
     done = run("pages", "--json", "--library", small_library.folder)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 6
-    keys = ["schema", "page_id", "path", "page", "width", "height", "text_source", "words"]
+    keys = ["schema", "page_id", "path", "page", "width", "height", "text_source", "words", "regions"]
     assert [list(line) for line in lines] == [keys] * 6
     [minutes] = [line for line in lines if line["path"] == str(small_office / "post" / "minutes.pdf")]
     assert minutes["page_id"].endswith("#0")

@@ -88,3 +88,16 @@ def test_where_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     galleries = [out.data["text/html"] for out in outputs if "text/html" in out.get("data", {})]
     assert len(pictures) == 2 and [html.count('<article class="hit">') for html in galleries] == [2]
     assert not list(place.iterdir())
+
+
+def test_tables_charts_signatures(tmp_path: Path) -> None:
+    """It runs, and the first signed page it shows has its signature boxed."""
+    notebook = read(next(path for path in NOTEBOOKS if path.stem == "04_tables_charts_signatures"))
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    printed = "".join(out.text for out in outputs if out.output_type == "stream")
+    assert re.search(r"signature +lease-mill-street.pdf, page 4: \d+", printed)
+    galleries = [out.data["text/html"] for out in outputs if "text/html" in out.get("data", {})]
+    assert [html.count('<article class="hit">') for html in galleries] == [2, 1]
+    assert all(">signature<" in html for html in galleries)
+    assert not list(tmp_path.iterdir())
