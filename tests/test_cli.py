@@ -23,6 +23,7 @@ from made import write_pdf
 from PIL import Image, ImageDraw
 
 from pagelens import ExitCode, Library, Progress, UsageError, cli
+from pagelens.records import REGION_KINDS
 
 COMMAND = str(Path(sys.executable).with_name("pagelens"))
 README = Path(__file__).parent.parent / "README.md"
@@ -141,7 +142,9 @@ def test_pages_json(small_library: Library, small_office: Path) -> None:
     assert [list(line) for line in lines] == [keys] * 6
     [minutes] = [line for line in lines if line["path"] == str(small_office / "post" / "minutes.pdf")]
     assert minutes["page_id"].endswith("#0")
-    del minutes["page_id"], minutes["path"]
+    for region in minutes["regions"]:
+        assert region["kind"] in REGION_KINDS and len(region["box"]) == 4 and 0 < region["confidence"] <= 1
+    del minutes["page_id"], minutes["path"], minutes["regions"]  # by the layout model, where it is
     assert minutes == {
         "schema": 1,
         "page": 1,
