@@ -44,7 +44,7 @@ def opened(data: Path, name: str) -> Iterator[Collection]:
     """One of `FOLDERS`, read if it is not yet."""
     folder = data / name
     with Library(OUT / f"{name}.pagelens", "light") as library:
-        report = library.ingest(folder / FOLDERS[name], retry=True, say=print)
+        report = library.ingest(folder / FOLDERS[name], retry=True, regions=False, say=print)
         for failure in report.failed:
             print(f"not read: {failure.path}: {failure.reason}")
         names = {}

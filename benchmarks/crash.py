@@ -33,7 +33,7 @@ INGEST = """
 import sys
 from pagelens import Library
 with Library(sys.argv[1], profile="light") as library:
-    library.ingest(sys.argv[2], readers=2)
+    library.ingest(sys.argv[2], readers=2, regions=False)
 """
 
 

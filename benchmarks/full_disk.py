@@ -38,7 +38,7 @@ def main() -> None:
     scans = work / "scans"
     write_slips(scans, random.Random(0))
     with Library(work / "undisturbed.pagelens", profile="words") as library:
-        library.ingest(scans)
+        library.ingest(scans, regions=False)
     wanted = contents(work / "undisturbed.pagelens")
     try:
         with _disk(work / "disk") as disk:
@@ -111,7 +111,7 @@ def _filled(disk: Path, scans: Path, left: int) -> dict[str, object]:
     with Library(library, profile="words") as opened:
         row["damaged"] = sum(finding.kind == "damaged" for finding in opened.check())
         row["found"] = len(opened.search("slip"))
-        row["read then"] = opened.ingest(scans).pages
+        row["read then"] = opened.ingest(scans, regions=False).pages
     return row
 
 
@@ -120,7 +120,7 @@ def _stopped(library: Path, scans: Path, progress: Callable[[Progress], None]) -
     message = ""
     with Library(library, profile="words") as opened:
         try:
-            opened.ingest(scans, progress=progress)
+            opened.ingest(scans, regions=False, progress=progress)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -73,7 +73,7 @@ def main() -> None:
         flush=True,
     )
     with Library(work / "all.pagelens") as library:
-        again = library.ingest(files)
+        again = library.ingest(files, regions=False)
         assert not again.pages, "a second ingest read pages"
         sizes = {name: size / run.pages / 1000 for name, size in library.status()["bytes"].items()}
         scanned, layered = _parts(library, work, arguments.scanned)
@@ -196,7 +196,7 @@ def _ingest(folder: Path, paths: list[Path], profile: str) -> Run:
     used = _cpu()
     try:
         with _timed(BESIDE) as spent, Library(folder, profile) as library:
-            report = library.ingest(*paths, progress=look)
+            report = library.ingest(*paths, regions=False, progress=look)
     finally:
         watch.stop()
     return Run(report.pages, report.seconds, _cpu() - used, spent, memory, watch.peak)

@@ -89,7 +89,7 @@ def main() -> None:
     folder, place = arguments.data / "funsd-dev", OUT / "funsd-dev.pagelens"
     pages = Pages({}, {})
     with opened(arguments.data, "mmdocir-dev") as reports, Library(place, "light") as forms:
-        forms.ingest(folder / "images", say=print)
+        forms.ingest(folder / "images", regions=False, say=print)
         for library, names in ((reports.library, reports.names), (forms, None)):
             for page in library.pages():
                 name = names[page["page_id"]] if names else Path(page["path"]).stem

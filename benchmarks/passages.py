@@ -39,7 +39,7 @@ def main() -> None:
     arguments = data_argument(__doc__).parse_args()
     folder, place = arguments.data / "funsd-dev", OUT / "funsd-dev.pagelens"
     with Library(place, "light") as forms:
-        forms.ingest(folder / "images", say=print)
+        forms.ingest(folder / "images", regions=False, say=print)
         sets = {"forms": list(_forms(forms, folder / "annotations"))}
     with opened(arguments.data, "mmdocir-dev") as reports:
         sets["reports"] = list(_reports(reports.library, arguments.data / "mmdocir-dev" / "queries.jsonl"))

@@ -233,7 +233,7 @@ def main() -> None:
         if not path.exists():
             draw(sheet).save(path, dpi=(150, 150))
     with Library(OUT / "probes.pagelens", "light", arguments.models) as library:
-        library.ingest(folder, prune=True, say=print)
+        library.ingest(folder, prune=True, regions=False, say=print)
         results = _measure(library, asked, arguments.rerank or "auto")
     print(f"\n{len(asked)} questions, {len(sheets)} pages")
     for measure in MEASURES:

@@ -125,7 +125,7 @@ def _prepared(picture: PIL.Image.Image) -> np.ndarray:
     """*Shape:* (1, 3, height, width), blue first, as it was trained.
 
     It was trained on pages made smaller without any smoothing: `resize`, which smooths, would lose it two of
-    five tables (`benchmarks/regions.py`).
+    five tables (27 of 61 found against 44, on `mmdocir-dev`).
     """
     from PIL.Image import Resampling, Transform
 
