@@ -308,6 +308,7 @@ def test_ctrl_c_leaves_a_sound_index(tmp_path: Path) -> None:
             str(tmp_path / "lib"),
             "--profile",
             "words",
+            "--no-regions",
         ],
         stderr=subprocess.PIPE,
     )
