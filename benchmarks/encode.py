@@ -160,7 +160,8 @@ def measure(folder: Path, name: str, pages: int, device: str) -> dict[str, Any]:
         made = encoder.encode_images(images)
         whole.append((time.perf_counter() - started) / pages)
         started = time.perf_counter()
-        for batch in encoder._batches([model.tokens(*image.size) for image in images]):
+        tokens = [model.tokens(*image.size) for image in images]
+        for batch in encoder.batches.of(range(len(images)), tokens.__getitem__):
             for rows in model.look([ready[place] for place in batch]):
                 rows.cpu()
         bare.append((time.perf_counter() - started) / pages)

@@ -6,9 +6,8 @@ a number. The families are a file each: a prompt, a body, and published constant
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -17,16 +16,13 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from pagelens.backbones.batches import Batches
 from pagelens.errors import DocumentError, UsageError
-
-logger = logging.getLogger(__name__)
 
 Grid: TypeAlias = tuple[tuple[int, int], ...]
 """Rows and columns of patches, for each time that the model looks at the page. Each grid covers the whole
 page: a model that cuts it into tiles and then looks at all of it once more has two."""
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
-"""Tokens computed together at most, padding counted; halved whenever memory runs out."""
 MAX_QUERY = 512
 """Tokens of a question: every one of them is compared with every patch."""
 THREADS = 8
@@ -101,7 +97,7 @@ class VisualEncoder:
         self.signature = f"{name}@{weights} {model.settings}"
         """What changes when vectors would. Not the type computed in: that rounds them, and an index made on
         a GPU can be searched from a machine without one."""
-        self._batch_tokens = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
+        self.batches = Batches(name, model.device)
 
     def grid(self, width: int, height: int) -> Grid:
         """Of a page image of so many pixels: that of `encode_images`, without encoding it."""
@@ -124,8 +120,9 @@ class VisualEncoder:
             ):
                 found[place] = rows.float().cpu()
 
-        for batch in self._batches([self._model.tokens(*image.size) for image in images]):
-            for lost in self._halving(work, batch):
+        tokens = [self._model.tokens(*image.size) for image in images]
+        for batch in self.batches.of(range(len(images)), tokens.__getitem__):
+            for lost in self.batches.halving(work, batch):
                 raise DocumentError("encode", f"memory does not hold it beside {self.name}", lost)
         return [self._patches(place, *image.size, found[place]) for place, image in enumerate(images)]
 
@@ -182,7 +179,7 @@ class VisualEncoder:
             raise DocumentError("encode", f"{self.name} takes no such image: {error}", place) from error
 
     def _patches(self, place: int, width: int, height: int, rows: Tensor | None) -> Patches:
-        assert rows is not None  # `_halving` lost none
+        assert rows is not None  # none was lost to memory
         grid = self._model.grid(width, height)
         count = sum(r * c for r, c in grid) or (len(rows) if self.late else 1)
         expected = (count, self.size)
@@ -193,31 +190,6 @@ class VisualEncoder:
         if not torch.isfinite(rows).all():
             raise DocumentError("encode", f"{self.name} made vectors that are not numbers", place)
         return Patches(_lengths_of_1(rows).numpy(), grid)
-
-    def _batches(self, tokens: Sequence[int]) -> Iterator[list[int]]:
-        """Places of images of like length together, none above `_batch_tokens` with its padding."""
-        batch: list[int] = []
-        for place in sorted(range(len(tokens)), key=lambda place: tokens[place]):
-            if batch and tokens[place] * (len(batch) + 1) > self._batch_tokens:
-                yield batch
-                batch = []
-            batch.append(place)
-        if batch:
-            yield batch
-
-    def _halving(self, work: Callable[[Sequence[int]], None], batch: Sequence[int]) -> list[int]:
-        """`work` on all at once, or on halves while memory holds no more; those that it never held."""
-        try:
-            work(batch)
-            return []
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            return list(batch)
-        self._batch_tokens = max(1, self._batch_tokens // 2)
-        logger.warning("memory ran out: %s goes on with %d tokens together", self.name, self._batch_tokens)
-        middle = len(batch) // 2
-        return self._halving(work, batch[:middle]) + self._halving(work, batch[middle:])
 
 
 def _lengths_of_1(rows: Tensor) -> Tensor:

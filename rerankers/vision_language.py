@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import PIL.Image
 import torch
 from torch import Tensor
 
+from pagelens.backbones.batches import Batches
 from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision
 from pagelens.backbones.qwen_vl import Prefix
 from pagelens.errors import DocumentError, UsageError
@@ -30,7 +31,6 @@ from pagelens.rerankers.features import Features, Key, PageFeatures
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 Page: TypeAlias = Candidate | PageContent | PIL.Image.Image | str | Mapping[str, Any]
 """What is scored: a page, an image, a text, or `{"image": ..., "text": ...}`."""
 Question: TypeAlias = Query | str | PIL.Image.Image
@@ -41,8 +41,6 @@ WINDOW = 32
 """Pages whose features or images are held in memory at a time."""
 THREADS = 8
 """That read features and prepare images."""
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
-"""Tokens computed together at most, padding counted; halved whenever memory runs out."""
 
 
 class Read(NamedTuple):
@@ -158,7 +156,6 @@ class VisionLanguageReranker:
         features: Where features of pages are kept; None: nowhere, all is computed every time.
         level: Of these features, one of the model's `levels`.
         with_text: Give the words of a page beside its image, where the model takes both.
-        batch_tokens: Computed together at most.
     """
 
     def __init__(
@@ -168,7 +165,6 @@ class VisionLanguageReranker:
         features: PageFeatures | None = None,
         level: str = "vision",
         with_text: bool = False,
-        batch_tokens: int | None = None,
     ) -> None:
         if with_text and not model.takes_both:
             raise UsageError(f"{model.name} takes an image or a text, not both; leave the text out")
@@ -179,7 +175,7 @@ class VisionLanguageReranker:
         self.features = features
         self._level, self._with_text = level, with_text
         device = model.body.device
-        self._batch_tokens = batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
+        self._batches = Batches(model.name, device)
         cuda = device.type == "cuda"
         self._costs = Costs((lambda: torch.cuda.synchronize(device)) if cuda else (lambda: None))
 
@@ -246,7 +242,7 @@ class VisionLanguageReranker:
         waiting = tasks
         with ThreadPoolExecutor(THREADS) as threads:
             while waiting:
-                most = max(1, self._batch_tokens // max(1, *(task.length for task in waiting)))
+                most = max(1, self._batches.tokens // max(1, *(task.length for task in waiting)))
                 left = until - time.perf_counter()
                 batch = what_fits(
                     waiting, lambda task: self._work(task, size, asked), self._costs, left, most
@@ -288,7 +284,7 @@ class VisionLanguageReranker:
                 if (
                     "prefix" in self.model.levels
                     and not first.problem
-                    and self._halving(self._make_prefixes, [first])
+                    and self._batches.halving(self._make_prefixes, [first])
                 ):
                     first.problem = self._too_large(first)
             if first.problem:
@@ -484,8 +480,8 @@ class VisionLanguageReranker:
                 assert self.features is not None and task.side.key is not None and task.features is not None
                 self.features.store(task.side.key, task.features, for_good)
 
-        for batch in self._batches(tasks, lambda task: task.tokens):
-            for lost in self._halving(work, batch):
+        for batch in self._batches.of(tasks, lambda task: task.tokens):
+            for lost in self._batches.halving(work, batch):
                 lost.problem = self._too_large(lost)
 
     def _look(self, tasks: Sequence[_Task]) -> None:
@@ -509,8 +505,8 @@ class VisionLanguageReranker:
         kept = [pair for pair in pairs if isinstance(pair[1].features, Prefix)]
         whole = [pair for pair in pairs if not isinstance(pair[1].features, Prefix)]
         for work, some in ((self._resume, kept), (self._read, whole)):
-            for batch in self._batches(some, lambda pair: pair[1].length):
-                for _, lost in self._halving(work, batch):
+            for batch in self._batches.of(some, lambda pair: pair[1].length):
+                for _, lost in self._batches.halving(work, batch):
                     lost.problem = self._too_large(lost)
 
     def _resume(self, pairs: Sequence[tuple[Read, _Task]]) -> None:
@@ -547,31 +543,6 @@ class VisionLanguageReranker:
             ):
                 raise UsageError(f"an image alone fills the {most} tokens that {self.name} reads")
         return prompt
-
-    def _batches(self, items: Sequence[Item], length: Callable[[Item], int]) -> Iterable[list[Item]]:
-        """Items of like length together, none above `batch_tokens` with its padding."""
-        batch: list[Item] = []
-        for item in sorted(items, key=length):
-            if batch and length(item) * (len(batch) + 1) > self._batch_tokens:
-                yield batch
-                batch = []
-            batch.append(item)
-        if batch:
-            yield batch
-
-    def _halving(self, work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> list[Item]:
-        """`work` on all items at once, or on halves while memory holds no more; the items it never held."""
-        try:
-            work(items)
-            return []
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-        if len(items) == 1:
-            return list(items)
-        self._batch_tokens = max(1, self._batch_tokens // 2)
-        logger.warning("memory ran out: %s goes on with %d tokens together", self.name, self._batch_tokens)
-        middle = len(items) // 2
-        return self._halving(work, items[:middle]) + self._halving(work, items[middle:])
 
     def _too_large(self, task: _Task) -> str:
         page = task.side.key.page_id if task.side.key else "a page"

@@ -1,0 +1,55 @@
+"""As many items computed together as memory holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+"""Tokens computed together at most, padding counted; halved whenever memory runs out."""
+
+
+class Batches:
+    """Batches by tokens, smaller from the moment that memory runs out.
+
+    Args:
+        name: Of the model, for the log.
+        device: Where it computes.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self._name = name
+        self.tokens = BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
+        """Computed together at most."""
+
+    def of(self, items: Sequence[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
+        """Items of like length together, none above `tokens` with its padding; `length`: tokens of one."""
+        batch: list[Item] = []
+        for item in sorted(items, key=length):
+            if batch and length(item) * (len(batch) + 1) > self.tokens:
+                yield batch
+                batch = []
+            batch.append(item)
+        if batch:
+            yield batch
+
+    def halving(self, work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> list[Item]:
+        """`work` on all items at once, or on halves while memory holds no more; the items it never held."""
+        try:
+            work(items)
+            return []
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        if len(items) == 1:
+            return list(items)
+        self.tokens = max(1, self.tokens // 2)
+        logger.warning("memory ran out: %s goes on with %d tokens together", self._name, self.tokens)
+        middle = len(items) // 2
+        return self.halving(work, items[:middle]) + self.halving(work, items[middle:])
