@@ -53,8 +53,6 @@ class ColQwen2:
         self.size, self.device = whole.config.embedding_dim, place
         self.settings = f"v1 up to {PIXELS[1]} px"
         token = self._body.tokenizer.id
-        self._start, self._end = token("<|im_start|>"), token("<|im_end|>")
-        self._image = token("<|vision_start|>"), token("<|vision_end|>")
         self._pad = token("<|endoftext|>")
 
     def grid(self, width: int, height: int) -> Grid:
@@ -99,5 +97,6 @@ class ColQwen2:
         return projected
 
     def _compose(self, page: Vision) -> Prompt:
-        parts: list[Part] = [self._start, "user\n", self._image[0], page, self._image[1]]
-        return self._body.tokenizer.compose([*parts, INSTRUCTION, self._end, self._pad])
+        start, end = self._body.turn
+        parts: list[Part] = [start, "user\n", *self._body.shown(page), INSTRUCTION, end, self._pad]
+        return self._body.tokenizer.compose(parts)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pagelens.backbones.checkpoints import choose_device, choose_dtype, read_config
-from pagelens.backbones.nemotron_vl import BEGIN_IMAGE, END_IMAGE, NemotronVL, Tiles
+from pagelens.backbones.nemotron_vl import BEGIN_IMAGE, END_IMAGE, NemotronVL, Tiles, mean_state
 from pagelens.backbones.prompts import Prompt
 from pagelens.encoders.visual import Grid, Question
 from pagelens.errors import Missing
@@ -86,5 +86,4 @@ class NemotronEmbed:
     @torch.inference_mode()
     def _means(self, prompts: Sequence[Prompt]) -> list[Tensor]:
         states, mask = self._body.read(prompts)
-        weights = mask[..., None].float()
-        return list((states.float() * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True))
+        return list(mean_state(states, mask)[:, None])

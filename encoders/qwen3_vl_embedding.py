@@ -49,9 +49,6 @@ class Qwen3VLEmbedding:
         text: Any = whole.config.text_config
         self.size, self.device = text.hidden_size, place
         self.settings = f"v1 up to {PIXELS[1]} px"
-        token = self._body.tokenizer.id
-        self._start, self._end = token("<|im_start|>"), token("<|im_end|>")
-        self._image = token("<|vision_start|>"), token("<|vision_end|>")
 
     def grid(self, width: int, height: int) -> Grid:
         """None: the vector is of the page as a whole."""
@@ -68,10 +65,7 @@ class Qwen3VLEmbedding:
     @torch.inference_mode()
     def look(self, prepared: Sequence[Pixels]) -> list[Tensor]:
         """The last state of each page's prompt."""
-        prompts = [
-            self._compose(PAGE, [self._image[0], vision, self._image[1]])
-            for vision in self._body.look(prepared)
-        ]
+        prompts = [self._compose(PAGE, self._body.shown(vision)) for vision in self._body.look(prepared)]
         states, _ = self._body.read(prompts)
         return list(states[:, -1:])
 
@@ -88,19 +82,5 @@ class Qwen3VLEmbedding:
 
     def _compose(self, instruction: str, content: Sequence[Part]) -> Prompt:
         """A system message, the user's turn, the assistant's, and what the tokenizer sets at the end."""
-        return self._body.tokenizer.compose(
-            [
-                self._start,
-                f"system\n{instruction}",
-                self._end,
-                "\n",
-                self._start,
-                "user\n",
-                *content,
-                self._end,
-                "\n",
-                self._start,
-                "assistant\n",
-                *self._body.tokenizer.end,
-            ]
-        )
+        tokenizer = self._body.tokenizer
+        return tokenizer.compose([*self._body.chat(instruction, content), *tokenizer.end])

@@ -72,8 +72,6 @@ class JinaM0:
         )
         self.body = QwenVL(whole.model, folder)
         self._head = [tensor.to(place) for tensor in read_tensors(folder, HEAD).values()]
-        token = self.body.tokenizer.id
-        self._image = token("<|vision_start|>"), token("<|vision_end|>")
 
     def whole(self, query: Read, page: Read) -> list[Part]:
         r"""`**Document**:\n{page}\n**Query**:\n{query}` and the score's token."""
@@ -102,4 +100,4 @@ class JinaM0:
     def _side(self, opening: str, side: Read) -> list[Part]:
         if side.vision is None:
             return [opening + side.text]
-        return [opening, self._image[0], side.vision, self._image[1]]
+        return [opening, *self.body.shown(side.vision)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pagelens.backbones.checkpoints import choose_device, choose_dtype, read_config, read_tensors
-from pagelens.backbones.nemotron_vl import BEGIN_IMAGE, END_IMAGE, NemotronVL
+from pagelens.backbones.nemotron_vl import BEGIN_IMAGE, END_IMAGE, NemotronVL, mean_state
 from pagelens.backbones.prompts import Part
 from pagelens.rerankers.vision_language import Read
 
@@ -62,6 +62,4 @@ class NemotronRerank:
 
     def logits(self, states: Tensor, mask: Tensor) -> Tensor:
         """The head on the mean of all tokens, by temperature; float32, *shape:* (prompts,)."""
-        weights = mask[..., None].to(self._direction)
-        mean = (states.to(weights) * weights).sum(1) / weights.sum(1)
-        return mean @ self._direction / self._temperature
+        return mean_state(states, mask) @ self._direction / self._temperature

@@ -84,26 +84,16 @@ class Qwen3VL:
         head = "lm_head.weight" if has_tensor(folder, "lm_head.weight") else _EMBEDDING
         yes, no = read_tensors(folder, [head], rows=(token("yes"), token("no")))[head]
         self._direction = (yes - no).to(place)
-        self._start, self._end = token("<|im_start|>"), token("<|im_end|>")
-        self._image = token("<|vision_start|>"), token("<|vision_end|>")
 
     def whole(self, query: Read, page: Read) -> list[Part]:
         """A system message, then instruction, question and page as the user's, then the assistant's turn."""
-        return [
-            self._start,
-            f"system\n{SYSTEM}",
-            self._end,
-            "\n",
-            self._start,
-            f"user\n<Instruct>: {self._instruction}<Query>:",
+        user = [
+            f"<Instruct>: {self._instruction}<Query>:",
             *self._side(query),
             "\n<Document>:",
             *self._side(page),
-            self._end,
-            "\n",
-            self._start,
-            "assistant\n",
         ]
+        return self.body.chat(SYSTEM, user)
 
     def logits(self, states: Tensor, mask: Tensor) -> Tensor:
         """Logit of yes less logit of no at the last position; float32, *shape:* (prompts,)."""
@@ -112,7 +102,7 @@ class Qwen3VL:
 
     def _side(self, side: Read) -> list[Part]:
         """The image before the text: the other way round the score is another."""
-        image: list[Part] = [] if side.vision is None else [self._image[0], side.vision, self._image[1]]
+        image = [] if side.vision is None else self.body.shown(side.vision)
         return [*image, side.text] if side.text else image or [EMPTY]
 
 

@@ -151,6 +151,17 @@ class NemotronVL:
         return out.last_hidden_state, mask
 
 
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean of a prompt's tokens, padding left out; float32, *shape:* (prompts, hidden).
+
+    Args:
+        states: *Shape:* (prompts, tokens, hidden).
+        mask: 0 for padding, *shape:* (prompts, tokens).
+    """
+    weights = mask[..., None].float()
+    return (states.float() * weights).sum(1) / weights.sum(1)
+
+
 def tiling(width: float, height: float, most: int, side: int) -> tuple[int, int]:
     """Columns and rows of tiles for an image: the shape nearest its own, with enough pixels."""
     area, ratio = width * height, width / height

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
-from pagelens.backbones.prompts import Prompt, PromptTokenizer, Vision, left_padded
+from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision, left_padded
 from pagelens.errors import DocumentError, Missing
 
 IMAGE = "<|image_pad|>"
@@ -55,6 +55,10 @@ class QwenVL:
     def __init__(self, model: PreTrainedModel, folder: Path) -> None:
         self._model: Any = model  # two classes without a common base that says more than torch's Module
         self.tokenizer = PromptTokenizer(folder, IMAGE)
+        token = self.tokenizer.id
+        self.turn = token("<|im_start|>"), token("<|im_end|>")
+        """What begins and ends a turn of a chat."""
+        self._around = token("<|vision_start|>"), token("<|vision_end|>")
         try:
             self._images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
@@ -72,6 +76,16 @@ class QwenVL:
         """
         high, wide = smart_resize(round(height), round(width), self.side, *pixels)
         return high // self.side, wide // self.side
+
+    def chat(self, system: str, user: Sequence[Part]) -> list[Part]:
+        """A system message, the user's turn, and the beginning of the assistant's, as Qwen writes them."""
+        start, end = self.turn
+        said = [start, f"system\n{system}", end, "\n", start, "user\n", *user, end, "\n"]
+        return [*said, start, "assistant\n"]
+
+    def shown(self, vision: Vision) -> list[Part]:
+        """An image between the tokens that Qwen sets around it."""
+        return [self._around[0], vision, self._around[1]]
 
     def tokens(self, width: float, height: float, pixels: tuple[int, int]) -> int:
         """How many tokens an image of that size in pixels is, at least and at most `pixels` of them."""
