@@ -113,6 +113,25 @@ Commercial = Annotated[
     ),
 ]
 PICTURES = "Pages as images"
+Questions = Annotated[
+    Path, typer.Option("--queries", metavar="FILE", help="Questions, as `search --queries` has them.")
+]
+Judgements = Annotated[
+    Path,
+    typer.Option(
+        "--qrels",
+        metavar="FILE",
+        help="Which pages answer: TREC's four columns, or query page relevance, as BEIR.",
+    ),
+]
+PageName = Annotated[
+    str,
+    typer.Option(
+        "--page-name", metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`."
+    ),
+]
+BY_ID = "{doc_id}#{number}"
+"""How pages are named where nothing else is said."""
 WHICH = "Which pages count"
 MANY = "Many questions"
 _elsewhere: ContextVar[tuple[str | None, str | None]] = ContextVar("_elsewhere", default=(None, None))
@@ -453,7 +472,7 @@ def search(
             help="How the run names pages: of doc_id, stem, path, number (from 0) and page (from 1).",
             rich_help_panel=MANY,
         ),
-    ] = "{doc_id}#{number}",
+    ] = BY_ID,
 ) -> None:
     """Find the pages that answer a question, with the evidence on them.
 
@@ -480,7 +499,7 @@ def search(
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value}
     for field, value in _pairs("--where", fields):
         wanted.setdefault(field, []).append(value)
-    cascade: Cascade = None if rerank == ["none"] else rerank or "auto"
+    cascade = _cascade(rerank)
     rules: list[Rule] = [rule_boost(field, value) for field, value in _pairs("--boost", boost)]
     rules += [spread(diverse)] if diverse is not None else []
     rules += [one_per_document] if group else []
@@ -671,18 +690,11 @@ def pages(library: Folder = None, as_json: Json = False) -> None:
 
 @library_command()
 def fit(
-    queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
-    qrels: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Which pages answer: TREC's four columns, or query page relevance."
-        ),
-    ],
+    queries: Questions,
+    qrels: Judgements,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The coefficients to write; ends in .json.")],
     library: Folder = None,
-    page_name: Annotated[
-        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
-    ] = "{doc_id}#{number}",
+    page_name: PageName = BY_ID,
     after: Annotated[
         str | None,
         typer.Option(
@@ -728,17 +740,10 @@ def fit(
 
 @library_command("eval")
 def evaluate(
-    queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
-    qrels: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Which pages answer: TREC's four columns, or query page relevance, as BEIR."
-        ),
-    ],
+    queries: Questions,
+    qrels: Judgements,
     library: Folder = None,
-    page_name: Annotated[
-        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
-    ] = "{doc_id}#{number}",
+    page_name: PageName = BY_ID,
     rerank: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME@PAGES", help="As for search; the verdict is about the last one."),
@@ -803,7 +808,7 @@ def evaluate(
                 asked,
                 judged,
                 page_name,
-                None if rerank == ["none"] else rerank or "auto",
+                _cascade(rerank),
                 prefer=prefer,
                 budget_ms=budget_ms,
                 gpu_hour=gpu_hour,
@@ -845,9 +850,7 @@ def judge(
         int, typer.Option(min=1, metavar="N", help="So many pages of each stage are judged.")
     ] = 10,
     library: Folder = None,
-    page_name: Annotated[
-        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
-    ] = "{doc_id}#{number}",
+    page_name: PageName = BY_ID,
     rerank: Annotated[
         list[str] | None, typer.Option(metavar="NAME@PAGES", help="As for search: its pages are judged too.")
     ] = None,
@@ -885,9 +888,8 @@ def judge(
     asked, known = read_questions(queries), read_qrels(qrels) if qrels.exists() else {}
     looking = Looking(device, "auto", features, with_text, int8, commercial)
     with _open(library, models, must_exist=True, looking=looking) as opened:
-        cascade: Cascade = None if rerank == ["none"] else rerank or "auto"
         with _counting(as_json) as advance:
-            shown = judging.pool(opened, asked, known, page_name, cascade, depth, advance)
+            shown = judging.pool(opened, asked, known, page_name, _cascade(rerank), depth, advance)
         if shown:
             _write(html, judging.html(opened, shown, html.stem))
     if as_json:
@@ -901,17 +903,10 @@ def judge(
 
 @library_command()
 def calibrate(
-    queries: Annotated[Path, typer.Option(metavar="FILE", help="Questions, as `search --queries` has them.")],
-    qrels: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Which pages answer: TREC's four columns, or query page relevance, as BEIR."
-        ),
-    ],
+    queries: Questions,
+    qrels: Judgements,
     library: Folder = None,
-    page_name: Annotated[
-        str, typer.Option(metavar="TEMPLATE", help="How the qrels name pages, as in `search --queries`.")
-    ] = "{doc_id}#{number}",
+    page_name: PageName = BY_ID,
     rerank: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME@PAGES", help="As for search; the last one is calibrated."),
@@ -937,8 +932,7 @@ def calibrate(
     looking = Looking(device, "auto", features, with_text, int8, commercial)
     asked, judged = read_questions(queries), read_qrels(qrels)
     with _open(library, models, must_exist=True, looking=looking) as opened, _counting(as_json) as advance:
-        cascade: Cascade = None if rerank == ["none"] else rerank or "auto"
-        found = fit_to(opened, asked, judged, page_name, cascade, advance)
+        found = fit_to(opened, asked, judged, page_name, _cascade(rerank), advance)
         opened.keep(found.calibration)
     if as_json:
         _out(found.as_dict())
@@ -1164,6 +1158,11 @@ def _run() -> int:
             raise
         error.show()
         return ExitCode.USAGE
+
+
+def _cascade(rerank: list[str] | None) -> Cascade:
+    """What `--rerank` asks for: `none`, or names, or what the profile has."""
+    return None if rerank == ["none"] else rerank or "auto"
 
 
 def _place(library: str | None) -> Place:
