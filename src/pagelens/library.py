@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     from pagelens.ingest.reading import ReadSettings
     from pagelens.warming import Warmed, WarmEstimate
 
+TOGETHER = 100
+"""Pages fetched from the store at a time where all are wanted."""
+
 
 class Library:
     """Holds the pages of many files, in a folder or on a Qdrant server, and answers questions about them.
@@ -759,11 +762,13 @@ class Library:
 
     def _candidates(self, page_ids: Collection[str] | None) -> Iterator[Candidate]:
         """All pages, or these, as a reranker sees them that needs no stages."""
-        for page in self._store.scroll(Where({"kind": "page"}), payload=["doc_id", "number"]):
-            page_id = f"{page.payload['doc_id']}#{page.payload['number']}"
-            if page_ids is None or page_id in page_ids:
-                found = self._searcher.candidates([Ranked(page.id, 0.0, {})])
-                yield from (each for each in found if each is not None)
+        if page_ids is not None:
+            ids = [page_point_id(each) for each in page_ids]
+        else:
+            ids = [page.id for page in self._store.scroll(Where({"kind": "page"}), payload=["doc_id"])]
+        for start in range(0, len(ids), TOGETHER):
+            some = [Ranked(id, 0.0, {}) for id in ids[start : start + TOGETHER]]
+            yield from (each for each in self._searcher.candidates(some) if each is not None)
 
     def _calibrated(
         self, stage: str | None, rerank: Cascade, skip_margin: float | None, min_probability: float | None
