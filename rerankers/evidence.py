@@ -68,6 +68,11 @@ class Coefficients:
     blend: Mapping[str, float] = field(default_factory=dict)
     """By the name of a reranker that comes after: the weight of its score, as `searching.Step` has it."""
 
+    @property
+    def fitted_to(self) -> frozenset[str]:
+        """Ids of the questions they were fitted to; figures on these say little."""
+        return frozenset(self.card.get("questions", ()))
+
     def save(self, path: Path) -> None:
         """Write the file that `load` reads."""
         record = {"schema": 1, "weights": self.weights, "blend": self.blend, "card": self.card}

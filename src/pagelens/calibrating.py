@@ -283,7 +283,7 @@ def _trained_on(steps: Sequence[Step], judged: Sequence[Question]) -> int:
     known: set[str] = set()
     for step in steps:
         if isinstance(step.reranker, EvidenceReranker):
-            known.update(step.reranker.coefficients.card.get("questions", ()))
+            known |= step.reranker.coefficients.fitted_to
     return sum(each.id in known for each in judged)
 
 

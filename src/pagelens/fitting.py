@@ -132,7 +132,7 @@ def fit_library(
 def _verdict(gain: tuple[float, float, float], questions: set[str], shipped: Coefficients) -> str:
     mean, low, high = gain
     size = f"{mean:+.3f} nDCG@10 [{low:+.3f}, {high:+.3f}]"
-    if questions & set(shipped.card.get("questions", ())):
+    if questions & shipped.fitted_to:
         return f"no comparison with the shipped coefficients: they were fitted on these questions ({size})"
     if low > 0:
         return f"use the fitted coefficients: {size} over the shipped ones"

@@ -11,6 +11,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -25,8 +26,8 @@ from pagelens.profiles import PROFILES, choose
 from pagelens.ranking import FUSION
 from pagelens.records import Candidate, Page, Stage
 from pagelens.rerankers import Looking
-from pagelens.rerankers.evidence import Coefficients
-from pagelens.searching import BLEND, STAGES, Step, parse_cascade, stage_names
+from pagelens.rerankers.evidence import EvidenceReranker
+from pagelens.searching import STAGES, Step, stage_names
 from pagelens.wording import counted
 
 Scores: TypeAlias = dict[str, dict[str, float]]
@@ -75,7 +76,8 @@ class Pipeline:
         looking: Looking | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._out, self._models, self._looking, self._say = out, models, looking, say
+        self._out, self._models, self._say = out, models, say
+        self._looking = replace(looking or Looking(), features="none")  # a model is not one library's alone
         self._profile, self._languages = choose(profile, models)[0].name, tuple(languages)
         self._image = list(image)
         self._wanted = list(PROFILES[self._profile].rerank if rerank is None else rerank)
@@ -172,34 +174,12 @@ class Pipeline:
         return Library(folder, self._profile, self._models, self._looking)
 
     def _load(self, library: Library) -> list[str | Step]:
-        """The cascade with its models loaded, once for all libraries; they keep nothing of pages."""
-        from pagelens.rerankers import VISION_LANGUAGE, load_reranker
-
-        cascade: list[str | Step] = []
-        blend: Mapping[str, float] = {}
-        for each in parse_cascade(self._wanted):
-            assert not isinstance(each, Step)
-            name, depth = each
-            if name == "evidence" or name.endswith(".json"):
-                blend = Coefficients.load(None if name == "evidence" else Path(name)).blend
-                cascade.append(f"{name}@{depth}")
-                continue
-            look = self._looking or Looking()
-            reranker: Any = (
-                load_reranker(
-                    name,
-                    device=look.device,
-                    dtype=look.dtype,
-                    features="none",
-                    with_text=look.with_text,
-                    models=self._models,
-                    commercial=look.commercial,
-                )
-                if name in VISION_LANGUAGE
-                else library.reranker(name)
-            )
-            cascade.append(Step(reranker, depth, blend.get(reranker.name, BLEND)))
-        return cascade
+        """The cascade with its models loaded, once for all libraries; evidence counts in each anew."""
+        steps = library.steps(self._wanted)
+        return [
+            name if isinstance(step.reranker, EvidenceReranker) else step
+            for name, step in zip(self._wanted, steps, strict=True)
+        ]
 
 
 def _stored(id: str, data: bytes) -> tuple[str, bytes]:

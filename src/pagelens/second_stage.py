@@ -81,7 +81,7 @@ def fitted_to(step: Step, task: Task) -> int:
     """How many questions of a task its coefficients were fitted to."""
     if not isinstance(step.reranker, EvidenceReranker):
         return 0
-    known = set(step.reranker.coefficients.card.get("questions", ()))
+    known = step.reranker.coefficients.fitted_to
     return sum(each.id in known for each in task.questions)
 
 
