@@ -23,6 +23,7 @@ from made import write_pdf
 from PIL import Image, ImageDraw
 
 from pagelens import ExitCode, Library, Progress, UsageError, cli
+from pagelens.cli import talk
 from pagelens.records import REGION_KINDS
 
 COMMAND = str(Path(sys.executable).with_name("pagelens"))
@@ -414,7 +415,7 @@ def test_text_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
 
 def test_progress_in_words() -> None:
-    pace = cli._pace
+    pace = talk.pace
     assert pace(Progress(done=0, total=12, files_left=3, failed=0), 1.0) == "0 of 12 pages, 3 files to open"
     half = pace(Progress(done=500, total=1000, files_left=0, failed=2), 5000.0)
     assert half == "500 of 1000 pages, 0.1/s, 1:23:20 left, 2 failed"
@@ -424,13 +425,13 @@ def test_progress_in_words() -> None:
 def test_progress_outside_a_terminal_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with cli._meter(quiet=False) as tell:
+    with talk.meter(quiet=False) as tell:
         for n in range(100):
             tell(n, 100, f"{n} of 100")
     assert capsys.readouterr().err == ""  # it took no time
-    monkeypatch.setattr(cli, "TELL", 0.0)
+    monkeypatch.setattr(talk, "TELL", 0.0)
     for quiet, expected in ((False, "1 of 2\n2 of 2\n"), (True, "")):
-        with cli._meter(quiet) as tell:
+        with talk.meter(quiet) as tell:
             tell(1, 2, "1 of 2")
             tell(2, 2, "2 of 2")
         assert capsys.readouterr() == ("", expected)
