@@ -246,7 +246,7 @@ def main() -> None:
 
 
 def _measure(library: Library, asked: list[Probe], rerank: str | list[str]) -> Results:
-    """Ask everything once; `document` is left out, for each page is one."""
+    """Ask everything once; `document` is left out, for each page is one, and rules, for none is asked for."""
     names = {page["page_id"]: Path(page["path"]).stem for page in library.pages()}
     by_point = {page_point_id(page): name for page, name in names.items()}
     steps = library.steps(rerank)
@@ -254,14 +254,14 @@ def _measure(library: Library, asked: list[Probe], rerank: str | list[str]) -> R
     for probe in asked:
         trace = library.trace(probe.query, DEPTH, rerank=steps)
         for stage, order in every_order(trace, steps).items():
-            runs[stage][probe.query] = [by_point[page.id] for page in order[:DEPTH]]
+            runs[stage][probe.query] = [by_point[id] for id in order[:DEPTH]]
     results: Results = {}
     for kind in dict.fromkeys(probe.kind for probe in asked):
         qrels = {p.query: dict.fromkeys(p.pages, 1) for p in asked if p.kind == kind}
         results[kind] = {
             stage: {name: float(values.mean()) for name, values in measured(qrels, run, MEASURES).items()}
             for stage, run in runs.items()
-            if stage != "document"
+            if stage not in ("document", "rules")
         }
     return results
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from pagelens import rules
 from pagelens.errors import UsageError
 from pagelens.ranking import Ranked, orders
 from pagelens.runs import Question, page_names, read_run, write_trec
-from pagelens.searching import STAGES, Found, Step, stage_names
+from pagelens.searching import STAGES, Found, Step, is_list, stage_names
 from pagelens.significance import clusters
 from pagelens.store.points import page_point_id
 from pagelens.sweeping import Seen, read_seen
@@ -82,8 +83,8 @@ class Answer:
     """Milliseconds by step."""
     relevant: Mapping[str, Ranked]
     """The candidates that are relevant, by id."""
-    seen: Seen | None = None
-    """What the last reranker saw; None without one, or where its scores cannot be read back."""
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    """What each reranker saw, by stage; without those whose scores cannot be read back."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,6 @@ def ask(
         UsageError: a question's filter is wrong, or pages were ingested meanwhile.
     """
     answers: list[Answer] = []
-    later = [*stage_names(steps), rules.STAGE]
     held = set[str]()
     for done, each in enumerate([task.questions[0], *task.questions]):
         try:
@@ -195,47 +195,81 @@ def ask(
         if done == 0:
             continue
         held.update(name for page in found.values() for name in page.stages)
-        read = orders([*found.values()], STAGES, later)
-        seen = None
-        if steps:
-            before = [STAGES[-1], *later][len(steps) - 1]
-            seen = read_seen(later[len(steps) - 1], before, read[before], found)
+        read = every_order(trace, steps)
         grades = task.qrels[each.id]
         relevant = {id: page for id, page in found.items() if grades.get(pages[id].name, 0) > 0}
-        answers.append(Answer(read, trace.timings, relevant, seen))
+        answers.append(Answer(read, trace.timings, relevant, _seen(read, steps, found)))
     empty = Asked(task, pages, {}, answers, steps)
-    names = [name for name in [*STAGES, *later] if name in held]
+    names = [name for name in answers[0].orders if name in held]
     return replace(empty, runs={name: empty.run([each.orders[name] for each in answers]) for name in names})
 
 
-def every_order(trace: Found, steps: Sequence[Step]) -> dict[str, list[Ranked]]:
-    """All candidates of one search in the order of each stage that saw some, visual encoders' lists too."""
-    pages = {page.id: page for page in [*trace.order, *trace.beyond]}
-    held = dict.fromkeys(name for page in pages.values() for name in page.stages)
-    later = [*stage_names(steps), rules.STAGE]
-    looks = [name for name in held if name not in (*STAGES, *later)]
+def every_order(trace: Found, steps: Sequence[Step]) -> dict[str, list[str]]:
+    """The stages of one search, each with the ids of all candidates in its order.
+
+    First the lists, those of visual encoders too, then their fusion, the rerankers, the rules. A list that
+    saw no page is empty; a later stage that saw none has the order before it.
+    """
     *lists, fused = STAGES
-    read = orders([*pages.values()], [*lists, *looks, fused], later)
-    return {name: [pages[id] for id in ids] for name, ids in read.items() if name in held}
+    return orders(
+        [*trace.order, *trace.beyond], [*lists, *trace.looks, fused], [*stage_names(steps), rules.STAGE]
+    )
+
+
+def _seen(
+    read: Mapping[str, list[str]], steps: Sequence[Step], pages: Mapping[str, Ranked]
+) -> dict[str, Seen]:
+    """What each reranker saw of one question."""
+    later = stage_names(steps)
+    found = {
+        stage: read_seen(stage, before, read[before], pages)
+        for before, stage in zip([STAGES[-1], *later], later, strict=False)
+    }
+    return {stage: seen for stage, seen in found.items() if seen is not None}
 
 
 def stored(task: Task, pages: Mapping[str, Known], folder: Path) -> Asked:
-    """The TREC runs of a folder, in the order of their file names, in place of searches.
+    """The TREC runs of a folder in place of searches: lists first, else in the order of their file names.
 
     Raises:
-        UsageError: there is none, or one cannot be read.
+        UsageError: there is none, one cannot be read, or one is of other questions or pages.
     """
-    files = sorted(folder.glob("*.trec"))
+    files = {unquote(re.sub(r"^\d+-", "", file.stem)): file for file in sorted(folder.glob("*.trec"))}
     if not files:
         raise UsageError(f"{folder} holds no run; `pagelens eval --run-dir {folder}` writes some")
-    return Asked(task, pages, {re.sub(r"^\d+-", "", file.stem): read_run(file) for file in files})
+    names, notes = sorted(files, key=lambda name: not is_list(name)), [*task.notes]
+    known, asked = {page.name for page in pages.values()}, {each.id for each in task.questions}
+    runs = {name: read_run(files[name]) for name in names}
+    for name, run in runs.items():
+        found = {page for id in asked & run.keys() for page in run[id]}
+        if not asked & run.keys():
+            raise UsageError(
+                f"{files[name]} answers none of the questions: it has ids such as {_some(run)}, they have "
+                f"ids such as {_some(asked)}"
+            )
+        if not found & known:
+            raise UsageError(
+                f"no page of {files[name]} is in this library: it names pages such as {_some(found)}, the "
+                f"library such as {_some(known)}; --page-name says how"
+            )
+        if lost := len(asked - run.keys()):
+            notes.append(f"{counted(lost, 'question')} without an answer in {files[name].name}: counted as 0")
+        if strangers := found - known:
+            notes.append(
+                f"{counted(len(strangers), 'page')} of {files[name].name} not in the library, such as "
+                f"{_some(strangers)}"
+            )
+    return Asked(replace(task, notes=notes), pages, runs)
 
 
 def store(asked: Asked, folder: Path) -> None:
-    """Every stage's run as TREC has it, for `stored` and other tools: `<number>-<stage>.trec`."""
+    """Every stage's run as TREC has it, for `stored` and other tools: `<number>-<stage>.trec`.
+
+    Signs that no file's name may hold stand there as in an address: a slash as %2F.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, run) in enumerate(asked.runs.items()):
-        write_trec(folder / f"{number}-{name}.trec", run)
+        write_trec(folder / f"{number:02}-{quote(name, safe=':, ')}.trec", run)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ that share a document are in the same fold. The way with the lowest log loss is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -88,7 +88,7 @@ class Calibrated:
     ece: tuple[float, float]
     """Before and after; see `expected_error`."""
     brier: tuple[float, float]
-    """Before and after: the mean square of probability less outcome (Brier, Monthly Weather Review 1950)."""
+    """Before and after; see `brier`."""
     reliability: Sequence[Bin]
     curve: Sequence[Answered]
     """Risk and coverage, from all questions answered to few."""
@@ -165,7 +165,9 @@ def calibrate(
             f"the evidence reranker was fitted to {trained} of these questions: it is too sure of them, and "
             "so are the probabilities"
         )
-    return fit(examples, signature, notes)
+    found = fit(examples, signature, notes)
+    known = replace(found.calibration, fitted_to=tuple(sorted(each.id for each in judged)))
+    return replace(found, calibration=known)
 
 
 def fit(examples: Examples, signature: str, notes: Sequence[str] = ()) -> Calibrated:
@@ -198,8 +200,8 @@ def fit(examples: Examples, signature: str, notes: Sequence[str] = ()) -> Calibr
         int(examples.relevant.sum()),
         {"before": _log_loss(before, examples.relevant), **log_loss},
         (expected_error(before, examples.relevant), expected_error(after, examples.relevant)),
-        (_brier(before, examples.relevant), _brier(after, examples.relevant)),
-        _bins(after, examples.relevant),
+        (brier(before, examples.relevant), brier(after, examples.relevant)),
+        binned(after, examples.relevant),
         curve,
         nauc,
         notes,
@@ -212,7 +214,7 @@ def expected_error(probabilities: np.ndarray, relevant: np.ndarray) -> float:
     >>> expected_error(np.array([0.9, 0.9, 0.1, 0.1]), np.array([True, True, False, True]))
     0.25
     """
-    found = _bins(probabilities, relevant)
+    found = binned(probabilities, relevant)
     total = sum(each.pages * abs(each.probability - each.relevant) for each in found)
     return round(total / len(relevant), 12)
 
@@ -353,11 +355,12 @@ def _log_loss(probabilities: np.ndarray, relevant: np.ndarray) -> float:
     return float(-np.log(np.where(relevant, inside, 1 - inside)).mean())
 
 
-def _brier(probabilities: np.ndarray, relevant: np.ndarray) -> float:
+def brier(probabilities: np.ndarray, relevant: np.ndarray) -> float:
+    """Mean square of probability less outcome (Brier, Monthly Weather Review 1950)."""
     return float(((probabilities - relevant) ** 2).mean())
 
 
-def _bins(probabilities: np.ndarray, relevant: np.ndarray) -> list[Bin]:
+def binned(probabilities: np.ndarray, relevant: np.ndarray) -> list[Bin]:
     """Those of `BINS` equal ones that hold a page."""
     place = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     return [

@@ -35,6 +35,8 @@ class Calibration:
     """`sigmoid(slope * score + shift)`: slope is 1 / temperature, and only Platt's way has a shift."""
     knots: tuple[tuple[float, float], ...] = ()
     """Score and probability, between them straight lines: the isotonic way."""
+    fitted_to: tuple[str, ...] = ()
+    """Ids of the questions; figures on these say little."""
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """*Shape:* that of `scores`."""
@@ -46,12 +48,13 @@ class Calibration:
 
     def as_dict(self) -> dict[str, Any]:
         """What `read` reads."""
-        return {**asdict(self), "knots": [list(knot) for knot in self.knots]}
+        return {**asdict(self), "knots": [list(knot) for knot in self.knots], "fitted_to": [*self.fitted_to]}
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Calibration:
         """From `as_dict`."""
-        return cls(**{**record, "knots": tuple((x, y) for x, y in record["knots"])})
+        knots = tuple((x, y) for x, y in record["knots"])
+        return cls(**{**record, "knots": knots, "fitted_to": tuple(record.get("fitted_to", ()))})
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:

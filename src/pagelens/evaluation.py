@@ -1,7 +1,7 @@
 """How good each stage is on questions whose answers are known, and whether the reranker pays.
 
 A stage is compared with the one it builds on: a list with the fused order, a later stage with the stage
-before it. Ceiling, sweeps and verdict are about the last reranker.
+before it. Ceiling, sweeps and verdict are about the last reranker; what one before it adds is said too.
 """
 
 from __future__ import annotations
@@ -9,31 +9,33 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pagelens.asking import DEPTH, Asked, Qrels, Run, ask, judged_task, known_pages, stored
+from pagelens.calibration import Calibration
 from pagelens.errors import UsageError
 from pagelens.hits import SCHEMA
 from pagelens.measures import MEASURES, TOP, correlation, found_in, measured, promoted
+from pagelens.reliability import Reliability, reliability
 from pagelens.runs import Question
-from pagelens.searching import STAGES, Cascade, stage_names
+from pagelens.searching import Cascade, is_list
 from pagelens.second_stage import (
     Advice,
+    Budget,
     Reranking,
     advise,
-    fitted_to,
     hold_out,
-    last_reranker,
     limit,
     noise,
     own_milliseconds,
+    rerankings,
 )
 from pagelens.significance import Difference, Interval, compare, holm, intervals
-from pagelens.verdict import MEASURE, SURE, Preference, Signals, Verdict, decide
+from pagelens.verdict import MEASURE, SURE, Lift, Preference, Signals, Verdict, decide
 
 if TYPE_CHECKING:
     from pagelens.library import Library
@@ -120,6 +122,8 @@ class Evaluation:
     signals: Signals
     verdict: Verdict
     advice: Advice
+    reliability: Reliability
+    """Of the last reranker's probabilities."""
 
     @property
     def last(self) -> StageReport:
@@ -147,8 +151,10 @@ class Evaluation:
                     "realised": self.realised,
                 },
                 "noise": self.noise,
+                "reliability": asdict(self.reliability),
                 "sweep": advice.sweep,
                 "exhaustive": advice.exhaustive,
+                "splits": advice.splits,
                 "advice": {
                     "depth": advice.enough and advice.enough.depth,
                     "skip_margin": advice.margin,
@@ -213,13 +219,13 @@ def evaluate(
     number = len(task.questions)
     total = number * (1 + everything)
     asked = ask(library, task, pages, steps, progress=lambda done: progress(done, total))
-    last, moved, deep = last_reranker(asked), None, None
-    if last is not None:
-        moved = noise(library, asked, last, MEASURE[prefer])
+    searched, moved, deep = rerankings(asked), None, None
+    if searched:
+        moved = noise(library, asked, searched[-1], MEASURE[prefer])
     if everything:
-        all_pages = [*steps[:-1], replace(steps[-1], depth=len(pages))]
+        all_pages = [replace(steps[-1], depth=len(pages))]
         deep = ask(library, task, pages, all_pages, len(pages), lambda done: progress(number + done, total))
-    return report(asked, moved, prefer, paid, deep)
+    return report(asked, moved, prefer, paid, deep, library.calibration(steps))
 
 
 def report(
@@ -228,6 +234,7 @@ def report(
     prefer: Preference | None = None,
     paid: Paid | None = None,
     deep: Asked | None = None,
+    kept: Calibration | None = None,
 ) -> Evaluation:
     """Every stage by itself and against the one it builds on; then ceiling, sweeps and verdict.
 
@@ -236,15 +243,15 @@ def report(
         moved: The noise of the last reranker.
         prefer: As `evaluate`.
         paid: What time and machines are worth.
-        deep: The same questions with every page reranked.
+        deep: The same questions with every page reranked by the last reranker alone.
+        kept: The library's calibration of the last reranker.
     """
     measure, paid = MEASURE[prefer], paid or Paid()
-    last = last_reranker(asked)
-    if last is not None:
-        last = hold_out(asked, last)
-        asked = _with(asked, last)
-    before = last.before if last else FIRST if FIRST in asked.runs else next(iter(asked.runs))
-    stages = _stages(asked, last, measure, paid.gpu_hour)
+    found = hold_out(asked, rerankings(asked))
+    asked = _with(asked, found)
+    last = found[-1] if found else None
+    before = last.before if last else _base(list(asked.runs))
+    stages = _stages(asked, found, measure, paid.gpu_hour)
     depth = last.depth if last else DEPTH
     ceiling = limit(asked.task.qrels, asked.runs[before], depth, measure)
     was = stages[before].values[measure]
@@ -253,10 +260,13 @@ def report(
         gains = stages[last.name].values[measure] - was
         room = ceiling - float(was.mean())
         realised = float(gains.mean()) / room if room > 1e-9 else None
-        first = stages[before].latency
-        left = None if paid.budget_ms is None or first is None else max(0.0, paid.budget_ms - first[1])
-        advice = advise(asked, last, measure, gains, left, deep)
-    signals = _signals(asked, stages, before, last, measure, ceiling, moved, paid)
+        other = found[-2] if len(found) > 1 else None
+        budget = Budget(
+            _left(paid.budget_ms, stages[before]),
+            _left(paid.budget_ms, stages[other.before]) if other else None,
+        )
+        advice = advise(asked, last, other, measure, gains, budget, deep)
+    signals = _signals(asked, stages, before, found, measure, ceiling, moved, paid)
     return Evaluation(
         asked,
         measure,
@@ -270,27 +280,36 @@ def report(
         signals,
         decide(signals, prefer),
         advice,
+        reliability(asked, last, kept),
     )
 
 
-def _with(asked: Asked, last: Reranking) -> Asked:
-    """With the run out of fold, after that of the same stage."""
-    if not last.held_out or last.name in asked.runs:
-        return asked
+def _left(budget_ms: float | None, before: StageReport) -> float | None:
+    """Of a search's budget, after 95% of the searches up to this stage; None without one."""
+    if budget_ms is None or before.latency is None:
+        return None
+    return max(0.0, budget_ms - before.latency[1])
+
+
+def _with(asked: Asked, found: Sequence[Reranking]) -> Asked:
+    """With the runs out of fold, each after that of the same stage."""
+    held_out = {each.stage: each for each in found if each.held_out and each.name not in asked.runs}
     runs: dict[str, Run] = {}
     for name, run in asked.runs.items():
         runs[name] = run
-        if name == last.stage:
-            runs[last.name] = asked.run([each.order() for each in last.seen])
+        if name in held_out:
+            each = held_out[name]
+            runs[each.name] = asked.run([seen.order() for seen in each.seen])
     return replace(asked, runs=runs)
 
 
 def _stages(
-    asked: Asked, last: Reranking | None, measure: str, gpu_hour: float | None
+    asked: Asked, rerankers: Sequence[Reranking], measure: str, gpu_hour: float | None
 ) -> dict[str, StageReport]:
     groups = asked.task.groups
+    of = {each.name: each for each in rerankers} | {each.stage: each for each in rerankers}
     values = {name: measured(asked.task.qrels, run) for name, run in asked.runs.items()}
-    against = _against(list(asked.runs), last)
+    against = _against(list(asked.runs), rerankers)
     differences = {
         name: compare(values[other][measure], values[name][measure], groups)
         for name, other in against.items()
@@ -301,8 +320,7 @@ def _stages(
     found = iter(intervals(columns, groups))
     reports = {}
     for name, run in asked.runs.items():
-        stage = last.stage if last and name == last.name else name
-        times = _milliseconds(asked, stage)
+        times = _milliseconds(asked, of[name].stage if name in of else name)
         reports[name] = StageReport(
             run,
             values[name],
@@ -312,28 +330,30 @@ def _stages(
             corrected.get(name, math.nan),
             None if times is None else (float(np.median(times)), float(np.percentile(times, 95))),
             None if times is None or gpu_hour is None else float(times.mean()) / 3600 * gpu_hour,
-            0 if last and last.held_out and name == last.name else _trained_on(asked, name),
+            _trained_on(name, rerankers),
         )
     return reports
 
 
-def _against(names: Sequence[str], last: Reranking | None) -> dict[str, str | None]:
+def _base(names: Sequence[str]) -> str:
+    """The stage that lists are compared with."""
+    return FIRST if FIRST in names else names[0]
+
+
+def _against(names: Sequence[str], rerankers: Sequence[Reranking]) -> dict[str, str | None]:
     """The stage each one is compared with; None for the fused order."""
+    held_out = {each.name: each.before for each in rerankers if each.held_out}
+    before = base = _base(names)
     found: dict[str, str | None] = {}
-    base = FIRST if FIRST in names else names[0]
-    before = base
     for name in names:
-        held_out = last is not None and last.held_out and name == last.name
         if name == base:
             found[name] = None
-        elif name in STAGES:
+        elif is_list(name):
             found[name] = base
-        elif held_out and last is not None:
-            found[name] = last.before
-            continue
+        elif name in held_out:
+            found[name] = held_out[name]
         else:
-            found[name] = before
-        before = base if name in STAGES else name
+            found[name], before = before, name
     return found
 
 
@@ -341,7 +361,7 @@ def _signals(
     asked: Asked,
     stages: Mapping[str, StageReport],
     before: str,
-    last: Reranking | None,
+    rerankers: Sequence[Reranking],
     measure: str,
     ceiling: float,
     moved: float | None,
@@ -360,7 +380,7 @@ def _signals(
     better = [
         name
         for name, stage in stages.items()
-        if name in STAGES and stage.difference and stage.difference.low > 0 and stage.p < SURE
+        if is_list(name) and stage.difference and stage.difference.low > 0 and stage.p < SURE
     ]
     early = found_in(task.qrels, base.run, TOP)
     recall = measured(task.qrels, base.run, [f"R@{TOP}", f"R@{DEPTH}"])
@@ -381,11 +401,12 @@ def _signals(
         drawn=float(np.mean(drawn)),
         budget_ms=paid.budget_ms,
     )
-    if last is None:
+    if not rerankers:
         return signals
+    *others, last = rerankers
     after, took = stages[last.name], own_milliseconds(asked, last.stage)
     helped = float(found_in(task.qrels, after.run, TOP).mean() - early.mean())
-    known = float((stages[last.stage].values[measure] - base.values[measure]).mean())
+    known = stages[last.stage].difference
     price = None
     if paid.gpu_hour is not None and took is not None and helped > 0:
         price = took / 3_600_000 * paid.gpu_hour / helped
@@ -395,7 +416,12 @@ def _signals(
         p=after.p,
         noise=moved,
         trained_on=after.trained_on,
-        in_sample=known if last.held_out else None,
+        in_sample=known.mean if known and last.held_out else None,
+        others={
+            each.name: Lift(difference, stages[each.name].p, stages[each.name].trained_on)
+            for each in others
+            if (difference := stages[each.name].difference) is not None
+        },
         margin=float(np.median([each.margin for each in last.seen])) if last.seen else None,
         correlation=correlation(base.run, after.run, last.depth),
         promoted=promoted(task.qrels, base.run, after.run),
@@ -405,17 +431,19 @@ def _signals(
     )
 
 
-def _trained_on(asked: Asked, stage: str) -> int:
-    """Of a stage and those before it."""
-    names, fitted = stage_names(asked.steps), [fitted_to(step, asked.task) for step in asked.steps]
-    if stage in STAGES or not fitted:
-        return 0
-    return max(fitted[: names.index(stage) + 1] if stage in names else fitted)
+def _trained_on(name: str, rerankers: Sequence[Reranking]) -> int:
+    """Of a stage, with those before it; what comes after the rerankers has the order of them all."""
+    for each in rerankers:
+        if name == each.name and each.held_out:
+            return 0
+        if name == each.stage:
+            return each.trained_on
+    return 0 if is_list(name) or name == FIRST or not rerankers else rerankers[-1].trained_on
 
 
 def _milliseconds(asked: Asked, stage: str) -> np.ndarray | None:
     """What each search took up to this stage; a list alone was not timed."""
-    if not asked.answers or (stage in STAGES and stage != FIRST):
+    if not asked.answers or is_list(stage):
         return None
     end = "fusion" if stage == FIRST else stage
     spent = []

@@ -68,10 +68,10 @@ def pool(
     for done, question in enumerate(questions, start=1):
         trace = library.trace(question.query, DEPTH, question.filter, steps)
         found = {
-            pages[page.id].name
+            pages[id].name
             for stage, order in every_order(trace, steps).items()
             if stage != UNFIT
-            for page in order[:depth]
+            for id in order[:depth]
         }
         new = found - judged.get(question.id, {}).keys()
         shown += [Shown(question, page, ids[page]) for page in sorted(new, key=_shuffled(question.id))]

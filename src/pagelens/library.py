@@ -464,6 +464,11 @@ class Library:
         kept = {**self._settings["calibrations"], calibration.signature: calibration.as_dict()}
         self._save(calibrations=kept)
 
+    def calibration(self, rerank: Cascade = "auto") -> Calibration | None:
+        """What was kept (`keep`) for exactly the last of these rerankers; None: nothing."""
+        found = choose_calibration(self._settings["calibrations"], self.steps(rerank), needed=False)
+        return found and found.calibration
+
     def steps(self, wanted: Cascade = "auto") -> list[Step]:
         """The rerankers that `search` would use, each with the weight those before it have for its score."""
         steps: list[Step] = []

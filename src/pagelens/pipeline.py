@@ -163,8 +163,9 @@ class Pipeline:
             wanted = None if among is None else set(among[question])
             trace = library.trace(text, DEPTH, _filter(wanted, home), steps)
             own = every_order(trace, steps)
+            pages = {page.id: page for page in [*trace.order, *trace.beyond]}
             for stage, name in zip(self.stages, [*self._lists, *stage_names(steps)], strict=False):
-                order = [(names[page.id], page.stages.get(name)) for page in own.get(name, ())[:DEPTH]]
+                order = [(names[id], pages[id].stages.get(name)) for id in own[name][:DEPTH]]
                 found[stage][question] = _scores(order, ids, wanted)
         if alone is not None and among is not None:
             found[self.stages[-1]] = _pairs(alone.reranker, library, questions, among, home)

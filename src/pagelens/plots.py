@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from pagelens.gallery import escaped
 
 WIDTH, HEIGHT = 640, 240
 """Of a plot, in its own units; it fills the width it is given."""
+SQUARE = 360
+"""Width of what is 0..1 both ways."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
 """What is left free around the axes, for their labels."""
 _ROW = 26
@@ -96,6 +99,32 @@ def whiskers(rows: Sequence[Whisker], label: str) -> str:
     for value in (low, high):
         marks.append(f'<text x="{x(value):.1f}" y="{height - 14}" text-anchor="middle">{value:.2f}</text>')
     return _plot(height, label, marks)
+
+
+def reliability(bins: Sequence[tuple[int, float, float]], label: str) -> str:
+    """What was said against what was so, both 0..1: a dot a bin, its area the pages; dashed: as it should be.
+
+    Args:
+        bins: Pages, mean probability, share that was so.
+        label: Of what.
+    """
+    y = _Scale(0, 1)
+    left, side = (WIDTH - SQUARE) / 2, SQUARE
+
+    def x(value: float) -> float:
+        return left + side * value
+
+    most = max(pages for pages, _, _ in bins)
+    marks = _level(y, [0.0, 0.5, 1.0])
+    marks.append(f'<line class="limit" x1="{x(0)}" y1="{y(0):.1f}" x2="{x(1)}" y2="{y(1):.1f}"/>')
+    places = [(x(said), y(so)) for _, said, so in bins]
+    marks.append(f'<polyline class="line" points="{_points(places)}"/>')
+    for (across, down), (pages, _, _) in zip(places, bins, strict=True):
+        radius = 3 + 9 * math.sqrt(pages / most)
+        marks.append(f'<circle class="dot" cx="{across:.1f}" cy="{down:.1f}" r="{radius:.1f}"/>')
+    for value in (0.0, 0.5, 1.0):
+        marks.append(f'<text x="{x(value):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{value:.2f}</text>')
+    return _plot(HEIGHT, label, marks)
 
 
 class _Scale(NamedTuple):

@@ -11,7 +11,8 @@ from pagelens.evaluation import Evaluation, StageReport
 from pagelens.gallery import escaped, section, whole_page
 from pagelens.hits import Hit, Hits
 from pagelens.measures import MEASURES
-from pagelens.plots import STYLE, Whisker, differences, sweep, whiskers
+from pagelens.plots import STYLE, Whisker, differences, reliability, sweep, whiskers
+from pagelens.splitting import Pages, Split
 from pagelens.store.points import page_point_id
 from pagelens.sweeping import Depth
 from pagelens.wording import counted
@@ -80,6 +81,9 @@ def html(evaluation: Evaluation, library: Library) -> str:
     ):
         if rows:
             body += [f"<h2>{title}</h2>\n", _sweep(evaluation, rows)]
+    if evaluation.advice.splits:
+        body += ["<h2>Two rerankers within a budget</h2>\n", _split_table(evaluation)]
+    body += ["<h2>How likely, and how often</h2>\n", _reliability(evaluation)]
     body.append(f"</main>\n<main>\n<h2>The {counted(WORST, 'question')} answered worst</h2>\n")
     body += [_case(evaluation, library, number) for number in evaluation.worst(WORST)]
     return whole_page("Evaluation", "".join([*body, "</main>\n"]), STYLE + _STYLE)
@@ -96,7 +100,8 @@ def _asked(evaluation: Evaluation) -> str:
 def _verdict(evaluation: Evaluation) -> list[str]:
     verdict = evaluation.verdict
     answer = NAMES[verdict.decision] if verdict.decision else "no verdict"
-    return [f"verdict: {answer}", *(f"- {reason}" for reason in verdict.reasons)]
+    about = f" ({evaluation.top})" if evaluation.signals.others else ""
+    return [f"verdict: {answer}{about}", *(f"- {reason}" for reason in verdict.reasons)]
 
 
 def _compared(stage: StageReport) -> str:
@@ -152,11 +157,86 @@ def _second_stage(evaluation: Evaluation) -> list[str]:
             f"blend weight {advice.blend.weight:g} is best here, {advice.blend.used:g} was used: "
             f"{gain.mean:+.3f} {_span(gain.low, gain.high)} out of fold"
         )
+    found += _splits(evaluation)
     if advice.sweep:
         found.append(f"next: {advice.next}")
     if evaluation.noise is not None:
         found.append(f"scored again in another order, {evaluation.measure} moves by {evaluation.noise:.4f}")
+    if evaluation.top:
+        found.append(_likely(evaluation))
     return found
+
+
+def _splits(evaluation: Evaluation) -> list[str]:
+    """What more time for two rerankers buys, as far as that is more than luck."""
+    found, rows, before = [], evaluation.advice.splits, (0, 0)
+    for row in rows:
+        if row.recommended != before:
+            found.append(
+                f"within {row.budget:g} ms for both rerankers: {_shares(evaluation, row.best)}, "
+                f"{row.quality.mean:.3f} {evaluation.measure}; {_gain(row)} to what less time gives"
+            )
+        before = row.recommended
+    if rows and rows[-1].best != before:
+        found.append(
+            f"within {rows[-1].budget:g} ms {_shares(evaluation, rows[-1].best)} are best here; that is not "
+            f"recommended, for {_gain(rows[-1])} may be luck"
+        )
+    return found
+
+
+def _shares(evaluation: Evaluation, pages: Pages) -> str:
+    names = [step.reranker.name for step in evaluation.asked.steps[-2:]]
+    shares = [f"{name} on {number}" for name, number in zip(names, pages, strict=True) if number]
+    return ", then ".join(shares) or "no reranker"
+
+
+def _gain(row: Split) -> str:
+    return f"{row.gain.mean:+.3f} {_span(row.gain.low, row.gain.high)}, p = {row.p:.2g}"
+
+
+def _likely(evaluation: Evaluation) -> str:
+    found = evaluation.reliability
+    if not found.bins:
+        return found.about
+    return f"probabilities: expected error {found.ece:.3f}, Brier score {found.brier:.3f}; {found.about}"
+
+
+def _reliability(evaluation: Evaluation) -> str:
+    found = evaluation.reliability
+    if not found.bins:
+        return f"<p>{escaped(found.about)}</p>\n"
+    title = "How many pages answer, by how likely they are said to"
+    legend = (
+        f"{title}: across the probability, up the share that answers; dashed: as it should be. A dot's area "
+        "is its number of pages."
+    )
+    rows = [
+        f"{counted(each.pages, 'page')} said to be {each.probability:.0%} likely: {each.relevant:.0%} answer"
+        for each in found.bins
+    ]
+    return (
+        f"<p>{escaped(_likely(evaluation))}.</p>\n<p>{legend}</p>\n{reliability(found.bins, title)}"
+        f"<ul>{_items(rows)}</ul>\n"
+    )
+
+
+def _split_table(evaluation: Evaluation) -> str:
+    heads = ("ms", "best here", "takes", evaluation.measure, "over what less time gives", "recommended")
+    rows = []
+    for row in evaluation.advice.splits:
+        low, high = _number(row.quality.low), _number(row.quality.high)
+        cells = (
+            f"{row.budget:g}",
+            _shares(evaluation, row.best),
+            f"{row.milliseconds:.1f}",
+            f"{_number(row.quality.mean)} [{low}, {high}]",
+            _gain(row),
+            _shares(evaluation, row.recommended),
+        )
+        rows.append("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{escaped(each)}</th>" for each in heads)
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>\n'
 
 
 def _loss(depth: Depth) -> str:

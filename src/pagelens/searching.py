@@ -19,6 +19,7 @@ from pagelens.filters import PathsOf, where
 from pagelens.looks import MEAN, POOLED
 from pagelens.ranking import Ranked, first_order, reorder
 from pagelens.records import Candidate, Feature, Opinion, Query, Reranked, SparseVector
+from pagelens.rules import STAGE as RULES
 from pagelens.rules import Rule
 from pagelens.scores import standardised
 from pagelens.store.plan import ListQuery, Point, Store, Vector, Where
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 CANDIDATES = 100
 """Of each list: recall@100 of the fused list is .940 on `mmdocir-dev` (`benchmarks/retrieval.py`)."""
 STAGES = ("bm25", "text", "document", "fused")
-"""Of the first stage, beside the visual encoders by their names. After it come those of `stage_names`, and
-`rules.STAGE`."""
+"""Of the first stage; visual encoders' lists, by their names, come before `fused`. After it come those of
+`stage_names`, and `rules.STAGE`."""
 BLEND = 1.0
 """Weight of a reranker's standardised score beside that of the stage before, unless fitted."""
 
@@ -131,6 +132,15 @@ class Step:
 def stage_names(steps: Sequence[Step]) -> list[str]:
     """What each reranker's stage is called."""
     return ["rerank"] if len(steps) == 1 else [f"rerank:{step.reranker.name}" for step in steps]
+
+
+def is_list(stage: str) -> bool:
+    """Whether a stage is a list by itself, a visual encoder's too: not their fusion, nor what comes after it.
+
+    >>> [stage for stage in ("bm25", "colqwen2", "fused", "rerank:evidence", "rules") if is_list(stage)]
+    ['bm25', 'colqwen2']
+    """
+    return stage != STAGES[-1] and not stage.startswith(("rerank", RULES))
 
 
 Cascade: TypeAlias = str | Step | Sequence[str | Step] | None

@@ -1,10 +1,11 @@
-"""The last reranker of an evaluation: its scores out of fold, their noise, what other settings would give."""
+"""The rerankers of an evaluation: scores out of fold, their noise, what other settings would give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from pagelens.asking import DEPTH, Asked, Qrels, Run, Task
 from pagelens.fitting import FEWEST, Judged, out_of_fold
 from pagelens.measures import measured, oracle
 from pagelens.rerankers.evidence import EvidenceReranker
-from pagelens.searching import Step
+from pagelens.searching import Step, stage_names
+from pagelens.splitting import Split, split, split_sweep
 from pagelens.store.points import page_point_id
 from pagelens.sweeping import (
     Blend,
@@ -36,17 +38,17 @@ OUT_OF_FOLD = ", out of fold"
 
 @dataclass(frozen=True)
 class Reranking:
-    """The last reranker, and what it saw."""
+    """A reranker, and what it saw."""
 
     stage: str
     before: str
-    """The stage whose order it was given."""
+    """The row of the report it is compared with: of the stage whose order it was given."""
     step: Step | None
     """None for a stored run."""
     seen: Sequence[Seen]
     """One a question; none where its scores cannot be read back."""
     trained_on: int = 0
-    """How many of the questions it was fitted to."""
+    """How many of the questions it, or a reranker before it, was fitted to."""
     held_out: bool = False
     """Whether `seen` is weighed with coefficients that know nothing of a question's documents."""
 
@@ -61,20 +63,23 @@ class Reranking:
         return max((len(each.values) for each in self.seen), default=0) or DEPTH
 
 
-def last_reranker(asked: Asked) -> Reranking | None:
-    """None where no stage is one; out of fold where there is a stored run of that."""
+def rerankings(asked: Asked) -> list[Reranking]:
+    """Every reranker, in their order, as it searched; out of fold where there is a stored run of that."""
     names = list(asked.runs)
-    stages = [name for name in names if name.partition(":")[0] == "rerank"]
-    if not stages:
-        return None
-    stage = stages[-1]
-    before = names[max(0, names.index(stage) - 1)]
-    seen = [each.seen for each in asked.answers]
-    readable = [each for each in seen if each is not None]
-    step = asked.steps[-1] if asked.steps else None
-    trained = 0 if step is None else fitted_to(step, asked.task)
-    held_out = stage + OUT_OF_FOLD in names
-    return Reranking(stage, before, step, readable if len(readable) == len(seen) else [], trained, held_out)
+    searched = [name for name in names if not name.endswith(OUT_OF_FOLD)]
+    steps, trained = dict(zip(stage_names(asked.steps), asked.steps, strict=True)), 0
+    found: list[Reranking] = []
+    for before, stage in pairwise(searched):
+        if stage.partition(":")[0] != "rerank":
+            continue
+        step = steps.get(stage)
+        trained = max(trained, 0 if step is None else fitted_to(step, asked.task))
+        seen = [each.seen[stage] for each in asked.answers if stage in each.seen]
+        if held_out := stage + OUT_OF_FOLD in names:
+            before = before + OUT_OF_FOLD if before + OUT_OF_FOLD in names else before
+        whole = seen if len(seen) == len(asked.answers) else []
+        found.append(Reranking(stage, before, step, whole, trained, held_out))
+    return found
 
 
 def fitted_to(step: Step, task: Task) -> int:
@@ -85,12 +90,46 @@ def fitted_to(step: Step, task: Task) -> int:
     return sum(each.id in known for each in task.questions)
 
 
-def hold_out(asked: Asked, last: Reranking) -> Reranking:
-    """Weighed anew where it was fitted to some of the questions: each question without its documents.
+def hold_out(asked: Asked, searched: Sequence[Reranking]) -> list[Reranking]:
+    """Those that were fitted to some of the questions, and those after them, out of fold where that can be.
+
+    One that comes after is given the order that the one before it has out of fold, if it was asked about all
+    the pages that this brings up.
+    """
+    found: list[Reranking] = []
+    for each in searched:
+        if each.step is not None and fitted_to(each.step, asked.task):
+            found.append(_weighed_anew(asked, each))
+        elif found and found[-1].held_out and found[-1].seen:
+            found.append(_following(found[-1], each))
+        else:
+            found.append(each)
+    return found
+
+
+def splittable(first: Reranking, second: Reranking) -> bool:
+    """Whether the scores of both say what other numbers of pages would give."""
+    alone = second.step is not None and "list" not in second.step.reranker.needs
+    return alone and bool(first.seen and second.seen) and all(each.blended for each in second.seen)
+
+
+def _following(first: Reranking, second: Reranking) -> Reranking:
+    if not splittable(first, second):
+        return second
+    pages = (first.depth, second.depth)
+    seen = [split(*each, pages) for each in zip(first.seen, second.seen, strict=True)]
+    there = [each for each in seen if each is not None]
+    if len(there) < len(seen):
+        return second
+    return replace(second, before=first.name, seen=there, held_out=True)
+
+
+def _weighed_anew(asked: Asked, last: Reranking) -> Reranking:
+    """Each question by coefficients fitted without its documents.
 
     The folds are those of `fitting.out_of_fold`. With too few documents for folds it stays as it is.
     """
-    if not (last.trained_on and last.seen):
+    if not last.seen:
         return last
     judged = []
     for question, home, seen in zip(asked.task.questions, asked.task.homes, last.seen, strict=True):
@@ -147,6 +186,14 @@ def noise(library: Library, asked: Asked, last: Reranking, measure: str) -> floa
     return float(np.mean(moved)) if moved else None
 
 
+class Budget(NamedTuple):
+    """Milliseconds that rerankers may take; None: as long as they like."""
+
+    last: float | None = None
+    both: float | None = None
+    """The last and the one before it."""
+
+
 @dataclass(frozen=True)
 class Advice:
     """What the sweeps say."""
@@ -157,7 +204,9 @@ class Advice:
     margin: Margin | None = None
     blend: Blend | None = None
     exhaustive: Sequence[Depth] = ()
-    """The sweep up to every page of the library that a list holds."""
+    """The sweep up to every page of the library that a list holds; this reranker alone."""
+    splits: Sequence[Split] = ()
+    """How to part a budget between the reranker before and this one."""
     unseen: float = 0.0
     """What the deciding measure loses because a page is in the first 100 and not among those seen."""
     low: float = 0.0
@@ -182,9 +231,10 @@ class Advice:
 def advise(
     asked: Asked,
     last: Reranking,
+    first: Reranking | None,
     measure: str,
     gains: np.ndarray,
-    milliseconds: float | None,
+    budget: Budget,
     deep: Asked | None,
 ) -> Advice:
     """Sweep what can be swept.
@@ -192,10 +242,11 @@ def advise(
     Args:
         asked: The task and its runs.
         last: The reranker.
+        first: The one before it.
         measure: Which decides.
         gains: In that measure, over the stage before. *Shape:* (questions,).
-        milliseconds: That it may take; None: as long as it likes.
-        deep: The same questions with every page reranked.
+        budget: Milliseconds that they may take.
+        deep: The same questions with every page reranked by the last alone.
     """
     if not last.seen:
         return Advice()
@@ -204,24 +255,31 @@ def advise(
     def quality(orders: Sequence[Sequence[str]]) -> np.ndarray:
         return measured(qrels, asked.run(orders), [measure])[measure]
 
-    def sweep_of(of: Asked, seen: Sequence[Seen]) -> list[Depth]:
+    def sweep_of(of: Asked, stage: str, seen: Sequence[Seen]) -> list[Depth]:
         run = asked.run([each.ids for each in seen], whole=True)
-        took = own_milliseconds(of, last.stage)
+        took = own_milliseconds(of, stage)
         return depth_sweep(seen, quality, lambda depth: limit(qrels, run, depth, measure), groups, took)
 
-    sweep = sweep_of(asked, last.seen)
+    sweep = sweep_of(asked, last.stage, last.seen)
     more: list[Depth] = []
-    if deep is not None and (other := last_reranker(deep)) is not None and other.seen:
-        pairs = zip(other.seen, last.seen, strict=True)
-        more = sweep_of(deep, [replace(each, weights=own.weights) for each, own in pairs])
+    if deep is not None and (other := rerankings(deep)) and other[-1].seen:
+        pairs = zip(other[-1].seen, last.seen, strict=True)
+        alone = [replace(each, weights=own.weights) for each, own in pairs]
+        more = sweep_of(deep, other[-1].stage, alone)
+    splits: list[Split] = []
+    if first is not None and splittable(first, last):
+        costs = _page_milliseconds(asked, first), _page_milliseconds(asked, last)
+        own_budget = [] if budget.both is None else [budget.both]
+        splits = split_sweep(first.seen, last.seen, quality, groups, costs, own_budget)
     reached = float(quality([each.order() for each in last.seen]).mean())
     here, most = (limit(qrels, asked.runs[last.before], depth, measure) for depth in (last.depth, DEPTH))
     return Advice(
         sweep,
-        enough(sweep, milliseconds),
+        enough(sweep, budget.last),
         skip_margin(last.seen, gains),
         best_blend(last.seen, quality, groups),
         more,
+        splits,
         max(0.0, most - here),
         max(0.0, here - reached),
     )
@@ -237,3 +295,9 @@ def own_milliseconds(asked: Asked, stage: str) -> float | None:
     if not asked.answers:
         return None
     return float(np.mean([answer.laps.get(stage, 0.0) for answer in asked.answers]))
+
+
+def _page_milliseconds(asked: Asked, reranking: Reranking) -> float:
+    """What a page costs it, mean."""
+    pages = float(np.mean([len(each.values) for each in reranking.seen]))
+    return (own_milliseconds(asked, reranking.stage) or 0.0) / max(1.0, pages)

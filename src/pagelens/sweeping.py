@@ -58,16 +58,26 @@ class Seen:
             weights: Default: its own.
             scores: Of the reranker alone, as it returns them; they replace those it gave.
         """
+        scored = self.scored(depth, weights, scores)
+        return [*scored, *self.ids[len(scored) :]]
+
+    def scored(
+        self,
+        depth: int | None = None,
+        weights: np.ndarray | None = None,
+        scores: np.ndarray | None = None,
+    ) -> dict[str, float]:
+        """As `order`, but those seen alone, with what the stage gives them; best first."""
         ids = self.ids[: len(self.values) if depth is None else min(depth, len(self.values))]
         if not ids:
-            return list(self.ids)
+            return {}
         values = self.values[: len(ids)]
         if scores is not None and self.blended:
             values = np.column_stack([values[:, 0], scores])
         if scores is None or self.blended:
             scores = _columns(values) @ (self.weights if weights is None else weights)
-        by_score = sorted(zip(-np.round(scores, 9), ids, strict=True))
-        return [id for _, id in by_score] + list(self.ids[len(ids) :])
+        by_score = sorted(zip(-np.round(scores, 9), ids, scores.tolist(), strict=True))
+        return {id: score for _, id, score in by_score}
 
     def columns(self) -> np.ndarray:
         """The features, standardised. *Shape:* (seen, features)."""
@@ -215,13 +225,27 @@ def best_blend(seen: Sequence[Seen], quality: Quality, groups: np.ndarray) -> Bl
     values = np.array(
         [quality([each.order(weights=np.array([1.0, weight])) for each in seen]) for weight in WEIGHTS]
     )
-    folds = groups % FOLDS
-    held_out = now.copy()
+    gains = chosen_elsewhere(values, now, groups) - now
+    return Blend(WEIGHTS[int(values.mean(1).argmax())], used, interval(gains, groups))
+
+
+def chosen_elsewhere(values: np.ndarray, now: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Each fold of documents by the setting that is best on the others: what choosing one is worth.
+
+    Args:
+        values: *Shape:* (settings, questions).
+        now: Taken where there is one fold. *Shape:* (questions,).
+        groups: See `significance.clusters`.
+
+    Returns:
+        *Shape:* (questions,).
+    """
+    folds, found = groups % FOLDS, now.copy()
     for fold in np.unique(folds):
         here = folds == fold
         if not here.all():
-            held_out[here] = values[values[:, ~here].mean(1).argmax()][here]
-    return Blend(WEIGHTS[int(values.mean(1).argmax())], used, interval(held_out - now, groups))
+            found[here] = values[values[:, ~here].mean(1).argmax()][here]
+    return found
 
 
 def _columns(values: np.ndarray) -> np.ndarray:

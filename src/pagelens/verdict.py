@@ -7,7 +7,8 @@ says why, and what to do next.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from pagelens.significance import Difference
@@ -44,6 +45,16 @@ MACHINES = 4
 """More than so many for the reranker alone is dear; ours too."""
 
 
+class Lift(NamedTuple):
+    """What a reranker before the last one adds to the stage before it."""
+
+    difference: Difference
+    p: float
+    """As `Signals.p`."""
+    trained_on: int
+    """As `Signals.trained_on`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signals:
     """What was measured, as the rules read it. Shares are 0..1."""
@@ -67,8 +78,8 @@ class Signals:
     """How many of these questions the reranker was fitted to, in the numbers given here."""
     in_sample: float | None = None
     """The mean difference of the coefficients that searched, where `difference` is of others out of fold."""
-    depth: int = 0
-    """Pages that the reranker sees."""
+    others: Mapping[str, Lift] = field(default_factory=dict)
+    """The rerankers before it, by name."""
     ceiling: float = 1.0
     """The best that any order of those pages gives."""
     lost: float = 0.0
@@ -126,9 +137,13 @@ def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, s
             "Better OCR, another encoder or more candidates come first"
         )
     if s.trained_on:
+        which = "the reranker, or one before it," if s.others else "the reranker"
+        cure = (
+            ", or let it see as many pages as the one before it: then it can be held out" if s.others else ""
+        )
         return None, (
-            f"no verdict: the reranker was trained on {s.trained_on} of these {s.questions} questions; ask "
-            "others"
+            f"no verdict: {which} was trained on {s.trained_on} of these {s.questions} questions; ask "
+            f"others{cure}"
         )
     if s.difference is None:
         if s.first > GOOD_ENOUGH and prefer != "precision":
@@ -137,7 +152,7 @@ def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, s
             f"no verdict: no reranker was asked. With these candidates one could at most bring nDCG@10 from "
             f"{s.first:.3f} to {s.ceiling:.3f}"
         )
-    lift = _lift(s)
+    lift = _told(s.measure, s.difference, s.p)
     if s.difference.high < 0:
         return "skip", f"the reranker makes it worse: {lift}"
     if s.budget_ms is not None and s.budget_ms < INTERACTIVE:
@@ -195,7 +210,8 @@ def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> 
     if prefer == "precision":
         found.append("for: precision matters more to you than recall")
     if s.difference is not None and decision == "first stage":
-        found.append(f"the reranker for its part: {_lift(s)}")
+        found.append(f"the reranker for its part: {_told(s.measure, s.difference, s.p)}")
+    found += [_other(s.measure, name, lift) for name, lift in s.others.items()]
     if s.first > GOOD_ENOUGH:
         found.append(f"against: {_enough(s)}")
     if s.page_words is not None and s.page_words <= SHORT and s.question_words <= KEYWORDS:
@@ -217,10 +233,19 @@ def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> 
     return found
 
 
-def _lift(s: Signals) -> str:
-    assert s.difference is not None
-    d = s.difference
-    return f"{d.mean:+.3f} {s.measure} [{d.low:+.3f}, {d.high:+.3f}], p = {s.p:.2g}"
+def _other(measure: str, name: str, lift: Lift) -> str:
+    """What a reranker before the last one does."""
+    d, told = lift.difference, _told(measure, lift.difference, lift.p)
+    if lift.trained_on:
+        return f"{name}, before it, was trained on {lift.trained_on} of these questions: {told}"
+    if d.high < 0:
+        return f"{name}, before it, makes it worse: {told}"
+    helps = d.low > 0 and lift.p < SURE
+    return f"{name}, before it, " + (f"helps: {told}" if helps else f"shows no lift but luck: {told}")
+
+
+def _told(measure: str, d: Difference, p: float) -> str:
+    return f"{d.mean:+.3f} {measure} [{d.low:+.3f}, {d.high:+.3f}], p = {p:.2g}"
 
 
 def _enough(s: Signals) -> str:
