@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ from test_verdict import asked_with
 
 from pagelens import Library, UsageError, report
 from pagelens.asking import Known, Task, ask, judged_task, known_pages, store, stored
+from pagelens.calibrating import expected_error
+from pagelens.calibration import Calibration
 from pagelens.evaluation import Evaluation, evaluate
 from pagelens.evaluation import report as reported
 from pagelens.measures import MEASURES, correlation, measured, oracle, promoted
@@ -25,7 +28,7 @@ from pagelens.records import Candidate, Query
 from pagelens.rerankers.evidence import FEATURES, Coefficients
 from pagelens.runs import Question
 from pagelens.searching import Cascade, Found, Step
-from pagelens.second_stage import hold_out, last_reranker, noise
+from pagelens.second_stage import hold_out, noise, rerankings
 from pagelens.sweeping import enough, skip_margin
 
 QUESTIONS = [
@@ -65,6 +68,8 @@ class Unsteady:
 class AskedOffice(Office):
     """The office of plain loops, as an evaluation asks it."""
 
+    kept: Calibration | None = None
+
     def pages(self) -> list[dict[str, Any]]:
         return [
             {
@@ -79,7 +84,10 @@ class AskedOffice(Office):
     def steps(self, wanted: Cascade = "auto") -> list[Step]:
         if wanted == "auto":
             return [Step(self.reranker("evidence"), 20)]
-        return [] if wanted is None else [wanted]  # type: ignore[list-item]
+        return [wanted] if isinstance(wanted, Step) else list(wanted or [])  # type: ignore[arg-type]
+
+    def calibration(self, rerank: Cascade = "auto") -> Calibration | None:
+        return self.kept
 
     def trace(
         self,
@@ -167,14 +175,13 @@ def test_the_sweep_gives_what_the_search_would_at_that_depth(small_library: Libr
     task = anything(pages)
     for reranker in (small_library.reranker(), Loud()):
         asked = ask(small_library, task, pages, [Step(reranker, 6, 0.7)])
-        last = last_reranker(asked)
-        assert last is not None and len(last.seen) == len(QUESTIONS)
+        (last,) = rerankings(asked)
+        assert len(last.seen) == len(QUESTIONS)
         for depth in (1, 2, 3, 5, 6, 9):
             for question, seen in zip(QUESTIONS, last.seen, strict=True):
                 found = [pages[id].page_id for id in seen.order(depth)]
                 step = Step(reranker, depth, 0.7)
                 assert found == order_of(small_library, question, rerank=step, stage="rerank")
-    assert last is not None
     for weight in (0.0, 0.3, 4.0):
         for question, seen in zip(QUESTIONS, last.seen, strict=True):
             found = [pages[id].page_id for id in seen.order(weights=np.array([1.0, weight]))]
@@ -185,8 +192,7 @@ def test_the_sweep_gives_what_the_search_would_at_that_depth(small_library: Libr
 def test_the_skip_margin_is_the_search_s(small_library: Library) -> None:
     pages = known_pages(small_library, "{doc_id}#{number}")
     task = anything(pages)
-    last = last_reranker(ask(small_library, task, pages, small_library.steps("evidence@4")))
-    assert last is not None
+    (last,) = rerankings(ask(small_library, task, pages, small_library.steps("evidence@4")))
     for question, seen in zip(QUESTIONS, last.seen, strict=True):
         for margin, left_out in ((seen.margin - 1e-6, True), (seen.margin + 1e-6, False)):
             hits = small_library.search(
@@ -222,14 +228,50 @@ def test_out_of_fold_is_a_search_with_the_coefficients_of_its_fold(office: Any, 
     stored_again = evaluate(library, questions, qrels, runs=tmp_path)
     assert stored_again.top == top
     assert stored_again.stages[top].difference == found.stages[top].difference
-    last = last_reranker(found.asked)
-    assert last is not None and last.trained_on == 7
-    held = hold_out(found.asked, last)
+    (last,) = rerankings(found.asked)
+    assert last.trained_on == 7
+    (held,) = hold_out(found.asked, [last])
     for question, seen in list(zip(found.asked.task.questions, held.seen, strict=True))[::5]:
         weights = dict(zip(FEATURES, map(float, seen.weights), strict=True))
         step = Step(evidence.with_coefficients(Coefficients(weights, {})), 20)
         order = library.trace(question.query, 100, rerank=[step]).order
         assert [found.asked.pages[page.id].name for page in order] == runs[top][question.id]
+
+
+def test_each_reranker_of_a_cascade_has_its_lift_out_of_fold_too(office: Any, tmp_path: Path) -> None:
+    """The second is given what the first brings up out of fold: all of that was scored."""
+    library, questions, qrels = office
+    questions = questions[::2]
+    evidence = library.reranker("evidence")
+    card = {"questions": [each.id for each in questions[:7]]}
+    known = evidence.with_coefficients(Coefficients(dict.fromkeys(FEATURES, 0.1), card))
+    found = evaluate(library, questions, qrels, rerank=[Step(known, 20), Step(Loud(), 20, 0.5)])
+    rows = ["rerank:evidence", "rerank:evidence, out of fold", "rerank:loud", "rerank:loud, out of fold"]
+    assert list(found.stages)[-4:] == rows and found.top == rows[-1]
+    assert [found.stages[row].against for row in rows] == ["fused", "fused", rows[0], rows[1]]
+    assert [found.stages[row].trained_on for row in rows] == [7, 0, 7, 0]
+    lift = found.stages[rows[1]].difference
+    assert lift is not None and any(
+        reason.startswith(f"{rows[1]}, before it, ") and f"{lift.mean:+.3f}" in reason
+        for reason in found.verdict.reasons
+    )
+    assert found.advice.splits and f"({rows[-1]})" in "\n".join(report.lines(found))
+    (first, second) = hold_out(found.asked, rerankings(found.asked))
+    for question, seen in list(zip(found.asked.task.questions, first.seen, strict=True))[::5]:
+        weights = dict(zip(FEATURES, map(float, seen.weights), strict=True))
+        steps = [Step(evidence.with_coefficients(Coefficients(weights, {})), 20), Step(Loud(), 20, 0.5)]
+        order = library.trace(question.query, 100, rerank=steps).order
+        names = [found.asked.pages[page.id].name for page in order]
+        assert names == found.asked.runs[rows[-1]][question.id]
+    store(found.asked, tmp_path)
+    again = evaluate(library, questions, qrels, runs=tmp_path)
+    assert {name: stage.difference for name, stage in again.stages.items()} == {
+        name: stage.difference for name, stage in found.stages.items()
+    }
+    assert again.top == found.top and not again.advice.splits
+    fewer = evaluate(library, questions, qrels, rerank=[Step(known, 20), Step(Loud(), 2, 0.5)])
+    assert fewer.top == "rerank:loud" and fewer.verdict.decision is None
+    assert "let it see as many pages" in fewer.verdict.reasons[0]
 
 
 def test_nothing_is_held_out_of_what_was_fitted_elsewhere(office: Any) -> None:
@@ -244,8 +286,7 @@ def test_noise_is_what_another_order_of_the_pages_does_to_the_scores(office: Any
     task = judged_task(questions, qrels, pages.values())
     for reranker, moves in ((library.reranker("evidence"), False), (Loud(), False), (Unsteady(), True)):
         asked = ask(library, task, pages, [Step(reranker, 20, 3.0)])
-        last = last_reranker(asked)
-        assert last is not None
+        (last,) = rerankings(asked)
         moved = noise(library, asked, last, "nDCG@10")
         assert moved is not None and (moved > 0.01) is moves
 
@@ -378,6 +419,59 @@ def test_one_question_has_numbers_and_no_verdict(small_library: Library) -> None
     assert "no verdict" in report.html(found, small_library)
 
 
+# probabilities
+
+
+def test_a_kept_calibration_is_held_against_new_questions(
+    office: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, questions, qrels = office
+    odds = Calibration("m", "Platt", False, 0.5, -2.0, fitted_to=("elsewhere",))
+    monkeypatch.setattr(library, "kept", odds)
+    found = evaluate(library, questions, qrels)
+    (last,) = rerankings(found.asked)
+    said, so = [], []
+    for question, answer in zip(found.asked.task.questions, found.asked.answers, strict=True):
+        trace = library.trace(question.query, rerank=library.steps())
+        scored = [page for page in trace.order if "rerank" in page.stages]
+        said += [1 / (1 + np.exp(2.0 - page.stages["rerank"].score / 2)) for page in scored]
+        so += [page.id in answer.relevant for page in scored]
+    assert found.reliability.about.startswith("the calibration that the library keeps (Platt)")
+    assert sum(each.pages for each in found.reliability.bins) == len(said)
+    assert found.reliability.brier == pytest.approx(np.mean((np.array(said) - so) ** 2))
+    assert found.reliability.ece == expected_error(np.array(said), np.array(so))
+    page = report._reliability(found)
+    assert page.count("<circle") == len(found.reliability.bins) > 1
+    monkeypatch.setattr(library, "kept", replace(odds, fitted_to=(questions[3].id,)))
+    refitted = evaluate(library, questions, qrels).reliability
+    assert "fitted here" in refitted.about and "was fitted to 1 of these questions" in refitted.about
+    monkeypatch.setattr(library, "kept", None)
+    without = evaluate(library, questions, qrels)
+    assert without.reliability.bins == refitted.bins != found.reliability.bins
+    assert "keeps no calibration" in without.reliability.about
+
+
+def test_the_own_scores_of_a_blended_reranker_are_calibrated(office: Any) -> None:
+    """Loud says the same of a page whatever stands before it, and as loud of any order."""
+    library, questions, qrels = office
+    found = evaluate(library, questions, qrels, rerank=Step(Loud(), 10, 0.5)).reliability
+    other = evaluate(library, questions, qrels, rerank=Step(Loud(), 10, 3.0)).reliability
+    assert found == other and found.bins
+
+
+def test_where_there_is_no_probability_it_is_said_why(office: Any) -> None:
+    library, questions, qrels = office
+    assert "no reranker was asked" in evaluate(library, questions, qrels, rerank=None).reliability.about
+    few = evaluate(library, questions[:4], qrels)
+    assert "no probabilities: 2 independent questions" in few.reliability.about and not few.reliability.bins
+    assert few.reliability.about in report._reliability(few)
+    assert evaluation_of("helps").reliability.about == "no probabilities: stored runs have no scores"
+    asked = replace(few.asked, runs={name: few.asked.runs[name] for name in ("fused", "rerank")})
+    card = {"questions": [questions[0].id]}
+    known = library.reranker("evidence").with_coefficients(Coefficients(dict.fromkeys(FEATURES, 0.1), card))
+    assert "trained on 1 of these" in reported(replace(asked, steps=[Step(known, 20)])).reliability.about
+
+
 # runs
 
 
@@ -389,7 +483,7 @@ def test_stored_runs_give_the_same_numbers(office: Any, tmp_path: Path) -> None:
     library, questions, qrels = office
     searched = evaluate(library, questions, qrels)
     store(searched.asked, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir())[0] == "0-bm25.trec"
+    assert sorted(path.name for path in tmp_path.iterdir())[0] == "00-bm25.trec"
     again = evaluate(library, questions, qrels, runs=tmp_path)
     assert list(again.stages) == list(searched.stages)
     for name, stage in searched.stages.items():
@@ -401,11 +495,52 @@ def test_stored_runs_give_the_same_numbers(office: Any, tmp_path: Path) -> None:
     direct = ir_measures.calc_aggregate(
         [nDCG @ 10],
         qrels_of,
-        ir_measures.read_trec_run(str(tmp_path / "4-rerank.trec")),  # type: ignore[no-untyped-call]
+        ir_measures.read_trec_run(str(tmp_path / "04-rerank.trec")),  # type: ignore[no-untyped-call]
     )
     assert searched.stages["rerank"].measures["nDCG@10"].mean == pytest.approx(direct[nDCG @ 10])
     with pytest.raises(UsageError, match="holds no run"):
         stored(searched.asked.task, searched.asked.pages, tmp_path / "none")
+
+
+def test_lists_stand_before_the_fused_order_whatever_they_are_called(tmp_path: Path) -> None:
+    """Also as other tools name the files."""
+    asked = asked_with("helps")
+    runs = {"rerank:org/model": asked.runs["rerank"], "fused": asked.runs["fused"]}
+    for name in ("zebra", "bm25", "rules"):
+        runs[name] = asked.runs["fused"]
+    store(replace(asked, runs=runs), tmp_path)
+    assert (tmp_path / "00-rerank:org%2Fmodel.trec").exists()
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path / path.name.partition("-")[2])
+    found = stored(asked.task, asked.pages, tmp_path)
+    assert list(found.runs) == ["bm25", "zebra", "fused", "rerank:org/model", "rules"]
+    against = {name: stage.against for name, stage in reported(found).stages.items()}
+    assert against == {
+        "bm25": "fused",
+        "zebra": "fused",
+        "fused": None,
+        "rerank:org/model": "fused",
+        "rules": "rerank:org/model",
+    }
+
+
+def test_runs_of_something_else_are_no_silent_zeros(tmp_path: Path) -> None:
+    asked = asked_with("helps")
+    some = {id: pages for id, pages in asked.runs["fused"].items() if id not in ("q3", "q4")}
+    store(replace(asked, runs={"fused": some}), tmp_path)
+    notes = stored(asked.task, asked.pages, tmp_path).task.notes
+    assert "2 questions without an answer in 00-fused.trec: counted as 0" in notes
+    assert any(re.match(r"\d+ pages of 00-fused.trec not in the library, such as o0-0", n) for n in notes)
+    for run, words in (
+        ({"other": ["p1"]}, "answers none of the questions.* other, they have ids such as q0, q1"),
+        (
+            {"q1": ["x.pdf"]},
+            "no page of .*00-fused.trec is in this library.* x.pdf, .* p0, p1, .*--page-name",
+        ),
+    ):
+        store(replace(asked, runs={"fused": run}), tmp_path)
+        with pytest.raises(UsageError, match=words):
+            stored(asked.task, asked.pages, tmp_path)
 
 
 def test_a_thousand_questions_take_seconds() -> None:

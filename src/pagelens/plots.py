@@ -16,6 +16,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
 """What is left free around the axes, for their labels."""
 _ROW = 26
 """Height of a row of `whiskers`."""
+_SIGN = 7
+"""Width of a letter, more than less."""
 
 STYLE = """
 .plot { display: block; width: 100%; height: auto; margin: 4px 0 20px; font-size: 12px; }
@@ -79,7 +81,7 @@ def sweep(rows: Sequence[Whisker], limits: Sequence[float], label: str) -> str:
 
 def whiskers(rows: Sequence[Whisker], label: str) -> str:
     """A row a value: the mean as a dot, its interval as a line."""
-    left = 170
+    left = 20 + _SIGN * max(len(each.label) for each in rows)
     height = _TOP + _ROW * len(rows) + _BOTTOM
     low, high = min(each.low for each in rows), max(each.high for each in rows)
     span = (high - low) or 1.0
@@ -102,7 +104,7 @@ def whiskers(rows: Sequence[Whisker], label: str) -> str:
 
 
 def reliability(bins: Sequence[tuple[int, float, float]], label: str) -> str:
-    """What was said against what was so, both 0..1: a dot a bin, its area the pages; dashed: as it should be.
+    """What was said against what was so, both 0..1: a dot a bin, larger of more pages; dashed: the goal.
 
     Args:
         bins: Pages, mean probability, share that was so.
@@ -117,11 +119,9 @@ def reliability(bins: Sequence[tuple[int, float, float]], label: str) -> str:
     most = max(pages for pages, _, _ in bins)
     marks = _level(y, [0.0, 0.5, 1.0])
     marks.append(f'<line class="limit" x1="{x(0)}" y1="{y(0):.1f}" x2="{x(1)}" y2="{y(1):.1f}"/>')
-    places = [(x(said), y(so)) for _, said, so in bins]
-    marks.append(f'<polyline class="line" points="{_points(places)}"/>')
-    for (across, down), (pages, _, _) in zip(places, bins, strict=True):
-        radius = 3 + 9 * math.sqrt(pages / most)
-        marks.append(f'<circle class="dot" cx="{across:.1f}" cy="{down:.1f}" r="{radius:.1f}"/>')
+    for pages, said, so in bins:
+        radius = max(2.5, 12 * math.sqrt(pages / most))
+        marks.append(f'<circle class="dot" cx="{x(said):.1f}" cy="{y(so):.1f}" r="{radius:.1f}"/>')
     for value in (0.0, 0.5, 1.0):
         marks.append(f'<text x="{x(value):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{value:.2f}</text>')
     return _plot(HEIGHT, label, marks)

@@ -208,8 +208,8 @@ def _reliability(evaluation: Evaluation) -> str:
         return f"<p>{escaped(found.about)}</p>\n"
     title = "How many pages answer, by how likely they are said to"
     legend = (
-        f"{title}: across the probability, up the share that answers; dashed: as it should be. A dot's area "
-        "is its number of pages."
+        f"{title}: across the probability, up the share that answers; dashed: as it should be. A larger dot "
+        "is of more pages."
     )
     rows = [
         f"{counted(each.pages, 'page')} said to be {each.probability:.0%} likely: {each.relevant:.0%} answer"
@@ -270,8 +270,7 @@ def _sweep(evaluation: Evaluation, rows: Sequence[Depth]) -> str:
         f"{evaluation.measure} by pages reranked",
     )
     spent = [
-        f"{each.depth} pages: {each.quality.mean:.3f}, {each.loss.mean:+.3f} "
-        f"{_span(each.loss.low, each.loss.high)} to the best depth, ceiling {each.ceiling:.3f}"
+        f"{each.depth} pages: {each.quality.mean:.3f}, {_loss(each)}, ceiling {each.ceiling:.3f}"
         + ("" if each.milliseconds is None else f", {each.milliseconds:.1f} ms")
         for each in rows
     ]
