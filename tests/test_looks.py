@@ -20,14 +20,17 @@ from test_straight_line import made_page
 from tiny_encoders import write_colmodernvbert, write_colqwen2, write_qwen3_embedding
 
 from pagelens import Library
+from pagelens.asking import known_pages, store
 from pagelens.encoders import load_encoder, pooling
 from pagelens.encoders.heatmap import maxsim, similarities
 from pagelens.encoders.sparse import Bm25Encoder
 from pagelens.encoders.visual import VisualEncoder
 from pagelens.errors import DocumentError, Missing, UsageError
+from pagelens.evaluation import Evaluation, evaluate
 from pagelens.looks import LookSettings
 from pagelens.ranking import LOOKS
 from pagelens.records import Query, SparseVector
+from pagelens.runs import Question
 from pagelens.scores import standardised
 from pagelens.searching import LooksCounts, Searcher
 from pagelens.store.plan import Point, Schema, VectorSpec, Where
@@ -320,6 +323,31 @@ def test_an_image_alone_and_an_image_with_words(looked: Library, tmp_path: Path)
     assert {"bm25", "colqwen2"} <= set(both[0].stages) | set(both[1].stages)
     with pytest.raises(UsageError, match="cannot be read as an image"):
         looked.search(image=Path(__file__))
+
+
+def test_an_evaluation_has_a_row_for_each_encoder_before_the_fused_order(
+    looked: Library, tmp_path: Path
+) -> None:
+    """Each in the order of a search by it alone, never compared as a stage that comes after another."""
+    questions = [Question(f"q{n}", text, {}, n) for n, text in enumerate(TEXTS)]
+    pages = known_pages(looked, "{doc_id}#{number}").values()
+    qrels = {each.id: {page.name: 1} for each, page in zip(questions, pages, strict=True)}
+    found = evaluate(looked, questions, qrels)
+    encoders = ["colqwen2", "qwen3-vl-embedding-2b"]
+    assert list(found.stages) == ["bm25", "document", *encoders, "fused", "rerank"]
+    for name in encoders:
+        for each in questions:
+            alone = [page_id for page_id, _ in looked.rank(each.query, 100, stage=name)]
+            assert found.asked.runs[name][each.id] == alone
+    for stages in (found.stages, evaluate(looked, questions, qrels, runs=_kept(found, tmp_path)).stages):
+        against = {name: stage.against for name, stage in stages.items()}
+        assert against == {**dict.fromkeys(stages, "fused"), "fused": None}
+    assert all(found.stages[name].latency is None for name in encoders)
+
+
+def _kept(found: Evaluation, folder: Path) -> Path:
+    store(found.asked, folder)
+    return folder
 
 
 def test_pages_that_look_like_another(looked: Library) -> None:
