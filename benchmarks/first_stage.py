@@ -156,7 +156,7 @@ def ask(
     """What is found of the exact best ten, and what it takes; the bare engine's time for the same lists."""
     store, asked = EdgeStore(folder), Asked()
     recorder = Recorder(store)
-    searcher = Searcher(recorder, lambda _: [], _no_image, NoWords(), None, (), {NAME: asked}, counts)
+    searcher = Searcher(recorder, lambda _: [], _no_image, NoWords(), None, (), {NAME: asked}, (), counts)
     ids = {page_point_id(f"{DOC}#{number}"): number for number in range(pages)}
     found: list[set[int]] = []
     seconds: list[float] = []

@@ -26,7 +26,7 @@ from pagelens.encoders.sparse import Bm25Encoder
 from pagelens.encoders.visual import VisualEncoder
 from pagelens.errors import DocumentError, Missing, UsageError
 from pagelens.looks import LookSettings
-from pagelens.ranking import LOOKS
+from pagelens.ranking import OTHER
 from pagelens.records import Query, SparseVector
 from pagelens.scores import standardised
 from pagelens.searching import LooksCounts, Searcher
@@ -243,7 +243,9 @@ def test_another_encoder_has_its_own_vectors_and_is_taken_out_alone(library: Lib
     assert not [each for each in library.folder.rglob("*colqwen2*")]  # its space is free
     with pytest.raises(UsageError, match="no stage 'colqwen2'"):
         library.search("harbour", stage="colqwen2")
-    with pytest.raises(UsageError, match="no visual encoder 'colqwen2'; it has colmodernvbert"):
+    with pytest.raises(
+        UsageError, match="no encoder 'colqwen2' that could be taken out; it has colmodernvbert"
+    ):
         library.drop_encoder("colqwen2")
     assert library.ingest(scans, image="colqwen2").encoded == 4
 
@@ -294,7 +296,7 @@ def test_looks_join_the_fusion_with_a_low_weight_and_words_keep_their_say(looked
     found = looked.search(QUESTION, stage="fused")
     lists = {name: {hit.page_id: hit.stages[name].score for hit in found if name in hit.stages}
              for name in ("bm25", "document", "colqwen2", "qwen3-vl-embedding-2b")}  # fmt: skip
-    weights = {"bm25": 1.0, "document": 0.5, "colqwen2": LOOKS, "qwen3-vl-embedding-2b": LOOKS}
+    weights = {"bm25": 1.0, "document": 0.5, "colqwen2": OTHER, "qwen3-vl-embedding-2b": OTHER}
     total: dict[str, float] = {}
     ids = sorted(page_ids(looked))
     for name, scores in lists.items():
@@ -447,7 +449,12 @@ def test_each_step_sees_what_it_is_told(counts: LooksCounts) -> None:
         payload = {"kind": "page", "doc_id": "0123456789abcdef", "number": number}
         store.upsert([Point(id, payload, {**pages[id], "bm25": bm25})])
     rows = unit(rng, 5, 8)
-    searcher = Searcher(store, lambda _: [], lambda _: None, sparse, None, (), {"look": Asked(rows)}, counts)  # type: ignore[arg-type,return-value]
+    looks = {"look": Asked(rows)}
+
+    def no_image(page_id: str) -> PIL.Image.Image:
+        raise AssertionError(f"nobody asked for the image of {page_id}")
+
+    searcher = Searcher(store, lambda _: [], no_image, sparse, {}, (), looks, (), counts)
     found = searcher.search(Query("rent"), 2, "look").order
 
     def best(scores: dict[str, float], count: int) -> list[str]:
@@ -500,6 +507,6 @@ def test_the_command_line(
     assert found["hits"][0]["page_id"] == page_id and "colqwen2" in found["hits"][0]["stages"]
     found = json.loads(here("search", "rent", *at, "--no-looks", "--json"))
     assert all("colqwen2" not in hit["stages"] for hit in found["hits"])
-    here("ingest", scans, *at, "--no-image", "colqwen2")
+    here("ingest", scans, *at, "--drop", "colqwen2")
     with Library(tmp_path / "lib", models=models) as library:
         assert "colqwen2" not in library.status()["signatures"]

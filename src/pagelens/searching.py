@@ -17,7 +17,7 @@ import numpy as np
 from pagelens.errors import UsageError
 from pagelens.filters import PathsOf, where
 from pagelens.looks import MEAN, POOLED
-from pagelens.ranking import Ranked, first_order, reorder
+from pagelens.ranking import FUSION, Ranked, first_order, reorder
 from pagelens.records import Candidate, Feature, Opinion, Query, Reranked, SparseVector
 from pagelens.rules import Rule
 from pagelens.scores import standardised
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 CANDIDATES = 100
 """Of each list: recall@100 of the fused list is .940 on `mmdocir-dev` (`benchmarks/retrieval.py`)."""
 STAGES = ("bm25", "text", "document", "fused")
-"""Of the first stage, beside the visual encoders by their names. After it come those of `stage_names`, and
-`rules.STAGE`."""
+"""Of the first stage of a library without further lists; see `Searcher.stages`. After them come those of
+`stage_names`, and `rules.STAGE`."""
 BLEND = 1.0
 """Weight of a reranker's standardised score beside that of the stage before, unless fitted."""
 
@@ -44,10 +44,10 @@ class SparseQueryEncoder(Protocol):
 
 
 class TextQueryEncoder(Protocol):
-    """A question to a matrix of one row."""
+    """A question to a matrix of one row, or to terms."""
 
-    def encode_query(self, text: str) -> np.ndarray:
-        """*Shape:* (1, size)."""
+    def encode_query(self, text: str) -> Vector | None:
+        """*Shape:* (1, size), or sparse; None for a question without a term."""
 
 
 class LooksQueryEncoder(Protocol):
@@ -210,10 +210,12 @@ class Searcher:
         paths_of: The absolute paths a document's point was seen under.
         read_image: The page image of a page id, for rerankers that look at it.
         sparse: Encodes the question for `bm25` and `document`.
-        text: Gives the encoder for `text`, loaded when it is first needed; None where the library has none.
+        texts: Gives text encoders by the name of their vectors, loaded when they are first needed.
         joined: Names of the metadata fields that pages can be filtered by.
         looks: Visual encoders by the name of their vectors.
+        own: Names of vectors that somebody else made, asked only with a vector.
         counts: Of pages that late interaction sees.
+        weights: Of the lists in the fusion; others have `ranking.OTHER`.
     """
 
     def __init__(
@@ -222,14 +224,22 @@ class Searcher:
         paths_of: PathsOf,
         read_image: Callable[[str], PIL.Image.Image],
         sparse: SparseQueryEncoder,
-        text: Callable[[], TextQueryEncoder] | None,
+        texts: Mapping[str, Callable[[], TextQueryEncoder]] | None = None,
         joined: Sequence[str] = (),
         looks: Mapping[str, LooksQueryEncoder] | None = None,
+        own: Sequence[str] = (),
         counts: LooksCounts | None = None,
+        weights: Mapping[str, float] = FUSION,
     ) -> None:
         self._store, self._paths_of, self._read_image = store, paths_of, read_image
-        self._sparse, self._text, self._joined = sparse, text, joined
-        self._looks, self._counts = looks or {}, counts or LooksCounts()
+        self._sparse, self._texts, self._joined = sparse, texts or {}, joined
+        self._looks, self._own, self._counts = looks or {}, own, counts or LooksCounts()
+        self._weights = weights
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Of the first stage: each list by its name, and last `fused`."""
+        return ("bm25", *self._texts, "document", *self._looks, *self._own, "fused")
 
     def search(
         self,
@@ -240,6 +250,7 @@ class Searcher:
         rules: Sequence[Rule] = (),
         limits: Limits | None = None,
         look: PIL.Image.Image | Mapping[str, np.ndarray] | bool = True,
+        own: Mapping[str, Vector] | None = None,
     ) -> Found:
         """The best `k` pages.
 
@@ -252,16 +263,21 @@ class Searcher:
             limits: Of time, and of doubt.
             look: What pages should look like: as the question says (True), as an image, as vectors of the
                 encoders' own by their names; or looks do not count (False).
+            own: Vectors to ask those with that somebody else made, by their names.
 
         Raises:
-            UsageError: an empty question, an unknown filter or stage.
+            UsageError: an empty question, an unknown filter or stage, a vector of another name or size.
         """
-        asked = bool(query.text.strip())
-        if not asked and (isinstance(look, bool) or not self._looks):
+        asked, own = bool(query.text.strip()), own or {}
+        if not asked and not own and (isinstance(look, bool) or not self._looks):
             raise UsageError("the question is empty; say what the page should be about")
-        if stage not in (*STAGES, *self._looks) or (stage == "text" and self._text is None):
-            known = ", ".join((*STAGES, *self._looks))
-            raise UsageError(f"there is no stage {stage!r} here; choose one of {known}")
+        if stage not in self.stages:
+            raise UsageError(f"there is no stage {stage!r} here; choose one of {', '.join(self.stages)}")
+        if strange := set(own).difference(self._own):
+            known = ", ".join(self._own) or "none"
+            raise UsageError(f"no vectors {', '.join(sorted(strange))} were added here; there are {known}")
+        if stage in self._own and stage not in own:
+            raise UsageError(f"stage {stage!r} is asked with a vector: vectors={{{stage!r}: array}}")
         limits = limits or Limits()
         started, clock, found = time.perf_counter(), _Clock(), Found([])
         notes = found.notes
@@ -272,8 +288,11 @@ class Searcher:
             vectors["bm25"] = terms
         elif asked:
             notes.append("the question holds no word that is searched for, only such as stand on every page")
-        if self._text is not None and asked and stage in ("text", "fused"):
-            vectors["text"] = self._text().encode_query(query.text)
+        for name, load in self._texts.items():
+            if asked and stage in (name, "fused"):
+                meaning = load().encode_query(query.text)
+                vectors |= {} if meaning is None else {name: meaning}
+        vectors |= own
         if stage in ("fused", *self._looks):
             found.looks = self._questions(query.text, look, stage)
         late = {name: rows for name, rows in found.looks.items() if self._looks[name].late}
@@ -300,7 +319,7 @@ class Searcher:
             self._complete(lists, vectors, terms)
         found.weights = self.idf(frozenset(terms.indices.tolist())) if terms else {}
         clock.lap("scores")
-        order = first_order(lists, stage)
+        order = first_order(lists, stage, self._weights)
         clock.lap("fusion")
         for step, name in zip(steps, stage_names(steps), strict=True):
             if _sure(order, step, limits.skip_margin):
