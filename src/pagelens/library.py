@@ -1078,6 +1078,8 @@ class Library:
             texts[vector_name(name)] = {"encoder": name, "kind": encoder.kind, "size": encoder.size}
             say(f"{name}: {f'{encoder.size} numbers a window' if encoder.size else 'terms with weights'}")
         reading = ReadSettings(ocr=engine, languages=spoken, password=password)
+        if profile.name != self._settings["profile"]:  # later it has those that nobody took out
+            image = [*image, *profile.image]
         looks = self._plan_looks(image, look_settings, say)
         return _Plan(files, reading, encoders, profile.name, unnamed, texts, looks)
 

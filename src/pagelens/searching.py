@@ -9,14 +9,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from pagelens.errors import UsageError
 from pagelens.filters import PathsOf, where
-from pagelens.looks import MEAN, POOLED
+from pagelens.looks import BLOCKS, POOLED
 from pagelens.ranking import FUSION, Ranked, first_order, reorder
 from pagelens.records import Candidate, Feature, Opinion, Query, Reranked, SparseVector
 from pagelens.rules import Rule
@@ -66,13 +66,11 @@ class LooksCounts:
     The defaults are from `benchmarks/first_stage.py`; `docs/encoders.md` has what others lose and cost.
     """
 
-    all_pooled: int = 10_000
-    """Where no more pages count than these, all are compared by their pooled vectors and none nominated."""
     nominated: int = 1000
-    """Else: by the mean of their patches, beside what the other lists bring."""
+    """Of all pages, compared by their blocks; beside what the other lists bring."""
     pooled: int = 1000
     """Of all candidates that are compared by their pooled vectors."""
-    exact: int = 100
+    exact: int = 300
     """Of these, compared by all patches."""
 
 
@@ -297,23 +295,20 @@ class Searcher:
             found.looks = self._questions(query.text, look, stage)
         late = {name: rows for name, rows in found.looks.items() if self._looks[name].late}
         vectors |= {name: rows[0] for name, rows in found.looks.items() if name not in late}
-        few = bool(late) and self._store.count(_pages(among)) <= self._counts.all_pooled
-        if not few:
-            vectors |= {name + MEAN: rows.mean(axis=0) for name, rows in late.items()}
+        vectors |= {name + BLOCKS: rows for name, rows in late.items()}
         clock.lap("encode")
         wanted = [
             name
             for name in vectors
-            if stage in (name.removesuffix(MEAN), "fused") or (stage == "document" and name == "bm25")
+            if stage in (name.removesuffix(BLOCKS), "fused") or (stage == "document" and name == "bm25")
         ]
-        fewest = {name + MEAN: max(self._counts.nominated, k * (stage == name)) for name in late}
+        fewest = {name + BLOCKS: max(self._counts.nominated, k * (stage == name)) for name in late}
         lists = self._lists(vectors, wanted, among, max(k, CANDIDATES), fewest)
         clock.lap("candidates")
         if late:
-            nominated = [lists.pop(name + MEAN, {}) for name in late]
+            nominated = [lists.pop(name + BLOCKS, {}) for name in late]
             candidates = _by_rank([*nominated, *lists.values()])[: max(self._counts.pooled, k)]
-            seen = _pages(among) if few else Where(ids=frozenset(candidates))
-            lists |= self._compare(late, seen, k if stage in late else 0)
+            lists |= self._compare(late, Where(ids=frozenset(candidates)), k if stage in late else 0)
             clock.lap("looks")
         if stage in ("document", "fused") and terms is not None:
             self._complete(lists, vectors, terms)
@@ -521,11 +516,6 @@ def _blended(seen: list[tuple[Ranked, Opinion]], step: Step) -> list[tuple[Ranke
 def _weight(vector: Vector, term: int) -> float:
     assert isinstance(vector, SparseVector)
     return float(vector.values[vector.indices == term][0])
-
-
-def _pages(among: Where) -> Where:
-    """Those of `among` that are pages."""
-    return replace(among, match={**among.match, "kind": "page"})
 
 
 def _by_rank(lists: Sequence[Mapping[str, float]]) -> list[str]:

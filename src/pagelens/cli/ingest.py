@@ -42,7 +42,8 @@ def ingest(
         str,
         typer.Option(
             metavar="NAME",
-            help="What pages are indexed by: light (BM25 and all-MiniLM-L6-v2), words (BM25 alone) or auto.",
+            help="What pages are indexed by: light (BM25 and all-MiniLM-L6-v2), cpu (and colmodernvbert), "
+            "gpu (and qwen3-vl-2b reranks), words (BM25 alone), or auto, which is light.",
         ),
     ] = "auto",
     models: Models = None,
