@@ -18,9 +18,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The rerankers' oracle against other people's code; makes environments of 4 GB in .parity/.
+# Rerankers' oracle and visual encoders against other people's code; makes environments of 5 GB in .parity/.
 parity: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/parity.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/parity_encoders.py
 
 setup: programs $(VENV)/.ready
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -163,14 +163,19 @@ def by_pagelens(model: str, level: Level, own: list[dict[str, Any]]) -> dict[str
     }
 
 
-def environment(name: str) -> Path:
-    """Python of the environment, made if it is not there or asks for something else now."""
-    folder, wanted = PARITY / name, json.dumps(ENVIRONMENTS[name])
+def environment(name: str, calls: Sequence[Sequence[str]]) -> Path:
+    """Python of the environment, made if it is not there or asks for something else now.
+
+    Args:
+        name: Of its folder.
+        calls: What pip installs, call by call.
+    """
+    folder, wanted = PARITY / name, json.dumps(calls)
     stamp, python = folder / "installed.json", folder / "bin" / "python"
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
         print(f"installing {name}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        for packages in ENVIRONMENTS[name]:
+        for packages in calls:
             subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         stamp.write_text(wanted, encoding="utf-8")
     return python
@@ -188,7 +193,7 @@ def main() -> int:
     ]
     for reference in ENVIRONMENTS:
         script = Path(__file__).with_name("parity_references.py")
-        subprocess.run([environment(reference), script, reference, WORK], check=True)
+        subprocess.run([environment(reference, ENVIRONMENTS[reference]), script, reference, WORK], check=True)
         found = json.loads((WORK / f"{reference}.json").read_text(encoding="utf-8"))
         rows += [
             compared(reference, model, own, found)

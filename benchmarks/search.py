@@ -135,10 +135,13 @@ def _lists(folder: Path, questions: list[str]) -> dict[str, float]:
     """Milliseconds a question: the first stage but encoding and fusion, and its calls on a bare engine."""
     encoder = TextEncoder(fetch(MODEL), MODELS[MODEL].revision)
     vectors = {question: encoder.encode_query(question) for question in questions}
-    known = type("Known", (), {"encode_query": staticmethod(lambda text: vectors[text])})
+
+    class Known:
+        def encode_query(self, text: str) -> np.ndarray:
+            return vectors[text]
 
     def searcher(store: Any) -> Searcher:
-        return Searcher(store, lambda _: [], lambda _: None, Bm25Encoder(("eng",)), lambda: known)  # type: ignore[arg-type,return-value]
+        return Searcher(store, lambda _: [], lambda _: None, Bm25Encoder(("eng",)), {"text": Known})  # type: ignore[arg-type,return-value]
 
     shutil.copytree(folder / "points", folder / "bare")
     store, engine = EdgeStore(folder), EdgeEngine(folder / "bare")

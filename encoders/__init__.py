@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pagelens.errors import UsageError
 
 if TYPE_CHECKING:
+    from pagelens.encoders.sentence_text import SentenceText
     from pagelens.encoders.visual import Model, VisualEncoder
 
 
@@ -91,7 +92,13 @@ def load_encoder(
     from pagelens.weights import allowed, fetch
 
     if name in THROUGH_SENTENCE_TRANSFORMERS or "/" in name:
-        return _other(name, None if weights is None else str(weights), device, dtype)
+        from pagelens.encoders.sentence_transformer import SentenceTransformerModel
+        from pagelens.encoders.sentence_visual import SentenceVisual
+
+        repository, revision = THROUGH_SENTENCE_TRANSFORMERS.get(name, (name, None))
+        place = repository if weights is None else str(weights)
+        loaded = SentenceTransformerModel(name, place, revision, device, dtype, models, "MultiVectorEncoder")
+        return VisualEncoder(name, SentenceVisual(loaded), loaded.weights)
     if name not in FAMILIES:
         known = ", ".join([*FAMILIES, *THROUGH_SENTENCE_TRANSFORMERS])
         raise UsageError(f"there is no visual encoder {name!r}; choose one of {known}, or owner/name")
@@ -100,15 +107,22 @@ def load_encoder(
     return VisualEncoder(name, FAMILIES[name](folder, device, dtype), fingerprint(folder))
 
 
-def _other(name: str, weights: str | None, device: str, dtype: str) -> VisualEncoder:
-    from pagelens.encoders.sentence_transformer import SentenceTransformerModel, commit
-    from pagelens.encoders.visual import VisualEncoder
+def load_text_encoder(
+    name: str, device: str = "auto", dtype: str = "auto", *, models: Path | None = None
+) -> SentenceText:
+    """A text encoder of sentence-transformers, ready: `encode_pages(texts)`, `encode_query(question)`.
 
-    repository, revision = THROUGH_SENTENCE_TRANSFORMERS.get(name, (name, ""))
-    if weights is not None:
-        from pagelens.backbones.checkpoints import fingerprint
+    Args:
+        name: A repository, as `owner/name`, or a folder below `models`.
+        device: As `load_encoder`.
+        dtype: As `load_encoder`.
+        models: As `load_encoder`.
 
-        model = SentenceTransformerModel(name, weights, None, device, dtype)
-        return VisualEncoder(name, model, fingerprint(Path(weights)))
-    model = SentenceTransformerModel(name, repository, revision or None, device, dtype)
-    return VisualEncoder(name, model, (revision or commit(repository) or "unknown")[:12])
+    Raises:
+        UsageError: the model needs code from its repository, or makes a vector a token.
+        Missing: sentence-transformers is not installed, or the model cannot be loaded.
+    """
+    from pagelens.encoders.sentence_text import SentenceText
+    from pagelens.encoders.sentence_transformer import SentenceTransformerModel
+
+    return SentenceText(SentenceTransformerModel(name, name, None, device, dtype, models))

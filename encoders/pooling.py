@@ -1,4 +1,4 @@
-"""Fewer vectors a page: means over it, over its rows and columns, over patches that are alike.
+"""Fewer vectors a page: means over blocks of it, over its rows and columns, over patches that are alike.
 
 All take and give vectors of length 1, float32, *shape:* (vectors, size).
 """
@@ -17,10 +17,25 @@ FACTOR = 3
 """Patches to one vector: at 3, 97.8% of ColPali's quality was left (README of colpali-engine 0.3.18)."""
 
 
-def mean(vectors: np.ndarray) -> np.ndarray:
-    """The page in one vector, *shape:* (size,)."""
-    pooled: np.ndarray = _lengths_of_1(vectors.mean(axis=0))
-    return pooled
+BLOCKS = (4, 2)
+"""Rows and columns of blocks; `benchmarks/first_stage.py` has what fewer and more of them lose."""
+
+
+def blocks(vectors: np.ndarray, grid: Grid) -> np.ndarray:
+    """The means of 4 x 2 blocks of the first grid, row by row; fewer where it has fewer rows or columns.
+
+    Where the grid is not known, of as many clusters of patches that are alike.
+    """
+    if not grid:
+        return hierarchical(vectors, math.prod(BLOCKS))
+    (rows, columns), *_ = grid
+    own = vectors[: rows * columns].reshape(rows, columns, -1)
+    parts = [
+        block.mean(axis=(0, 1))
+        for band in np.array_split(own, min(rows, BLOCKS[0]))
+        for block in np.array_split(band, min(columns, BLOCKS[1]), axis=1)
+    ]
+    return _lengths_of_1(np.stack(parts))
 
 
 def rows_and_columns(vectors: np.ndarray, grid: Grid) -> np.ndarray:
@@ -33,12 +48,12 @@ def rows_and_columns(vectors: np.ndarray, grid: Grid) -> np.ndarray:
     return _lengths_of_1(np.concatenate(pooled))
 
 
-def hierarchical(vectors: np.ndarray, factor: int = FACTOR) -> np.ndarray:
-    """The means of clusters of patches that are alike, one for every `factor` patches.
+def hierarchical(vectors: np.ndarray, count: int | None = None) -> np.ndarray:
+    """The means of so many clusters of patches that are alike; default: one for every `FACTOR` patches.
 
     Ward's clustering (1963), as Clavié et al. pool late interaction (arXiv 2409.14683).
     """
-    labels = _clusters(vectors, max(1, math.ceil(len(vectors) / factor)))
+    labels = _clusters(vectors, count or math.ceil(len(vectors) / FACTOR))
     return _lengths_of_1(np.stack([vectors[labels == each].mean(axis=0) for each in range(labels.max() + 1)]))
 
 

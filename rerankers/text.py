@@ -7,7 +7,6 @@ overlapping passages; the page is worth its best passage, and that passage is th
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pagelens.errors import Missing, UsageError
 from pagelens.records import Candidate, Opinion, Query
 from pagelens.rerankers.budget import Costs, what_fits
+from pagelens.weights import locate
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -67,21 +67,19 @@ class TextReranker:
                 "reranking by a cross-encoder needs sentence-transformers: pip install 'pagelens[rerank]'"
             ) from error
         repository = DEFAULT if name == "text" else name
-        models = models or (Path(os.environ["PAGELENS_MODELS"]) if "PAGELENS_MODELS" in os.environ else None)
-        folder = models / repository.rpartition("/")[2] if models else None
-        place = str(folder) if folder and folder.is_dir() else repository
+        folder = locate(repository, repository, None, models)
         try:
             # Code of a model's repository is never run, and a pickle is never opened.
-            model = CrossEncoder(place, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+            model = CrossEncoder(
+                str(folder),
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
+            )
         except (OSError, ValueError) as error:
-            reason, own = str(error).splitlines()[0], repository.rpartition("/")[2]
-            raise Missing(
-                f"the cross-encoder {repository} cannot be loaded ({reason}); put its files into a folder "
-                f"{own}/ below the one named by PAGELENS_MODELS"
-            ) from error
-        here = Path(place)
-        revision = fingerprint(here) if here.is_dir() else getattr(model.config, "_commit_hash", None)
-        return cls(model, name, revision=revision)
+            reason = str(error).splitlines()[0]
+            raise Missing(f"the cross-encoder in {folder} cannot be loaded ({reason})") from error
+        return cls(model, name, revision=fingerprint(folder))
 
     def score(
         self, query: Query | str, candidates: Sequence[Candidate | str | Mapping[str, Any]]

@@ -306,7 +306,10 @@ def _stored(folder: Path) -> dict[str, VectorSpec]:
         )
         for name, vector in config.get("vectors", {}).items()
     ]
-    specs += [VectorSpec(name, "sparse") for name in config.get("sparse_vectors", {})]
+    specs += [
+        VectorSpec(name, "sparse", idf=sparse.get("modifier") == "idf")
+        for name, sparse in config.get("sparse_vectors", {}).items()
+    ]
     return {spec.name: spec for spec in specs}
 
 
@@ -314,7 +317,7 @@ def _config(specs: Iterable[VectorSpec]) -> qe.EdgeConfig:
     return qe.EdgeConfig(
         vectors={spec.name: _dense(spec) for spec in specs if spec.kind != "sparse"},
         sparse_vectors={
-            spec.name: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)
+            spec.name: qe.EdgeSparseVectorParams(modifier=_modifier(spec))
             for spec in specs
             if spec.kind == "sparse"
         },
@@ -336,9 +339,13 @@ def _dense(spec: VectorSpec) -> qe.EdgeVectorParams:
     )
 
 
+def _modifier(spec: VectorSpec) -> qe.Modifier | None:
+    return qe.Modifier.Idf if spec.idf else None
+
+
 def _create(spec: VectorSpec) -> qe.UpdateOperation:
     if spec.kind == "sparse":
-        return qe.UpdateOperation.create_sparse_vector(spec.name, modifier=qe.Modifier.Idf)
+        return qe.UpdateOperation.create_sparse_vector(spec.name, modifier=_modifier(spec))
     multi = _MAX_SIM if spec.kind == "multi" else None
     return qe.UpdateOperation.create_dense_vector(
         spec.name, spec.size, qe.Distance.Cosine, multi, _STORAGE[spec.storage]

@@ -30,8 +30,7 @@ comes out only of the first."""
 class VectorSpec:
     """One named vector of the collection.
 
-    Dense and multivectors are compared by cosine; sparse ones by dot product with the collection's inverse
-    document frequencies applied to the query.
+    Dense and multivectors are compared by cosine; sparse ones by dot product.
     """
 
     name: str
@@ -40,6 +39,8 @@ class VectorSpec:
     """Numbers a row; 0 for sparse."""
     storage: Storage = "float32"
     """Of dense and multivectors."""
+    idf: bool = True
+    """Of sparse vectors: whether the collection's inverse document frequencies are applied to the query."""
 
 
 @dataclass(frozen=True, slots=True)

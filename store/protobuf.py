@@ -27,7 +27,6 @@ _STORED: dict[int, Storage] = {number: name for name, number in _STORAGE.items()
 _STORED[grpc.Datatype.Default] = "float32"
 _MAX_SIM = grpc.MultiVectorConfig(comparator=grpc.MultiVectorComparator.MaxSim)
 _NO_GRAPH = grpc.HnswConfigDiff(m=0)  # over full multivectors it takes minutes and gains nothing
-_IDF = grpc.SparseVectorParams(modifier=grpc.Modifier.Idf)
 
 
 def vectors_config(specs: Iterable[VectorSpec]) -> grpc.VectorsConfig:
@@ -48,14 +47,20 @@ def vectors_config(specs: Iterable[VectorSpec]) -> grpc.VectorsConfig:
 
 def sparse_config(specs: Iterable[VectorSpec]) -> grpc.SparseVectorConfig:
     """Of a new collection: its sparse vectors."""
-    return grpc.SparseVectorConfig(map={spec.name: _IDF for spec in specs if spec.kind == "sparse"})
+    sparse = [spec for spec in specs if spec.kind == "sparse"]
+    params = {spec.name: grpc.SparseVectorParams(modifier=_modifier(spec)) for spec in sparse}
+    return grpc.SparseVectorConfig(map=params)
+
+
+def _modifier(spec: VectorSpec) -> grpc.Modifier.ValueType:
+    return grpc.Modifier.Idf if spec.idf else grpc.Modifier.Value("None")
 
 
 def new_vector(collection: str, spec: VectorSpec) -> grpc.CreateVectorNameRequest:
     """One more vector for a collection that is there."""
     request = grpc.CreateVectorNameRequest(collection_name=collection, wait=True, vector_name=spec.name)
     if spec.kind == "sparse":
-        request.sparse_config.modifier = grpc.Modifier.Idf
+        request.sparse_config.modifier = _modifier(spec)
     else:
         request.dense_config.size, request.dense_config.distance = spec.size, grpc.Distance.Cosine
         request.dense_config.datatype = _STORAGE[spec.storage]
@@ -74,8 +79,7 @@ def without_graph(collection: str, specs: Iterable[VectorSpec]) -> grpc.UpdateCo
 def specs_of(params: grpc.CollectionParams) -> dict[str, VectorSpec | None]:
     """The vectors of a collection by name; None for one that the plan cannot ask.
 
-    That is one compared otherwise than by cosine or kept otherwise, or a sparse one without document
-    frequencies.
+    That is one compared otherwise than by cosine, or kept otherwise.
     """
     specs: dict[str, VectorSpec | None] = {}
     if params.vectors_config.HasField("params"):
@@ -86,7 +90,7 @@ def specs_of(params: grpc.CollectionParams) -> dict[str, VectorSpec | None]:
             multi = dense.HasField("multivector_config")
             specs[name] = VectorSpec(name, "multi" if multi else "dense", dense.size, _STORED[dense.datatype])
     for name, sparse in params.sparse_vectors_config.map.items():
-        specs[name] = VectorSpec(name, "sparse") if sparse.modifier == grpc.Modifier.Idf else None
+        specs[name] = VectorSpec(name, "sparse", idf=sparse.modifier == grpc.Modifier.Idf)
     return specs
 
 
@@ -130,7 +134,8 @@ def to_query(
         collection: Asked.
         query: Its vector and limit.
         filter: Which points count.
-        corpus: Which points count in document frequencies; None: all.
+        corpus: Which points count in document frequencies; None: all. A server refuses it of a vector that
+            has none.
     """
     vector = query.vector
     if isinstance(vector, SparseVector):
@@ -140,7 +145,7 @@ def to_query(
     else:
         asked = grpc.VectorInput(dense=grpc.DenseVector(data=vector.tolist()))
     params = None
-    if corpus is not None and isinstance(vector, SparseVector):  # a server refuses it elsewhere
+    if corpus is not None:
         params = grpc.SearchParams(idf=grpc.IdfParams(corpus=corpus))
     return grpc.QueryPoints(
         collection_name=collection,

@@ -258,10 +258,14 @@ class ServerStore:
         if not queries:
             return []
         corpus = None if self._tenant is None else self._filter(Where())
+        with_idf = {name for name, spec in self._specs.items() if spec.kind == "sparse" and spec.idf}
         request = grpc.QueryBatchPoints(
             collection_name=self._name,
             query_points=[
-                protobuf.to_query(self._name, each, self._filter(each.where), corpus) for each in queries
+                protobuf.to_query(
+                    self._name, each, self._filter(each.where), corpus if each.using in with_idf else None
+                )
+                for each in queries
             ],
         )
         lists = self._server.call(self._points.QueryBatch, request).result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -53,3 +55,29 @@ def small_library(tmp_path_factory: pytest.TempPathFactory, small_office: Path) 
     with Library(tmp_path_factory.mktemp("small") / "library.pagelens", profile="light") as library:
         assert not library.ingest(small_office, readers=1).failed
         yield library
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own, where one may be made."""
+    image, place = tmp_path / "image", tmp_path / "disk"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(220 * 2**20)
+    try:
+        subprocess.run(
+            ["mkfs.ext4", "-q", "-m0", "-O", "^has_journal", str(image)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        command = ["mount", "-o", "loop", str(image), str(place)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no disk can be made here: {getattr(error, 'stderr', error)}")
+    yield place
+    until = time.monotonic() + 5
+    while place.is_mount() and time.monotonic() < until:  # a worker may just be ending
+        subprocess.run(["umount", str(place)], capture_output=True)
+        time.sleep(0.05)
+    assert not place.is_mount()

@@ -74,7 +74,7 @@ class ExactStore:
     def _list(self, query: ListQuery) -> list[Scored]:
         among = {id: p.vectors[query.using] for id, p in self.points.items() if query.using in p.vectors}
         asked = query.vector
-        if isinstance(asked, SparseVector):
+        if isinstance(asked, SparseVector) and self.specs[query.using].idf:
             asked = self._weighted(asked, among.values())
         scored = []
         for id, vector in among.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,4 +30,12 @@ def write_pdf(path: Path, pages: Sequence[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     document.save(path)
     document.close()
+    return path
+
+
+def fill(disk: Path, left: int) -> Path:
+    """Somebody else's file takes all but `left` bytes."""
+    path = disk / "somebody else's"
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
     return path

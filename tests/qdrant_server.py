@@ -384,8 +384,8 @@ class OnEdge:
     def add_vector(self, request: messages.CreateVectorNameRequest) -> None:
         name = request.vector_name
         if request.HasField("sparse_config"):
-            assert request.sparse_config.modifier == messages.Modifier.Idf
-            self._shard.update(qe.UpdateOperation.create_sparse_vector(name, modifier=qe.Modifier.Idf))
+            modifier = qe.Modifier.Idf if request.sparse_config.modifier == messages.Modifier.Idf else None
+            self._shard.update(qe.UpdateOperation.create_sparse_vector(name, modifier=modifier))
             return
         asked = request.dense_config
         multi = asked.HasField("multivector_config")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import PIL.Image
 import pytest
 import torch
 from exact_store import ExactStore
-from made import write_pdf
+from made import fill, write_pdf
 from test_cli import Here
 from test_straight_line import made_page
 from tiny_encoders import write_colmodernvbert, write_colqwen2, write_qwen3_embedding
@@ -28,7 +29,7 @@ from pagelens.encoders.visual import VisualEncoder
 from pagelens.errors import DocumentError, Missing, UsageError
 from pagelens.evaluation import Evaluation, evaluate
 from pagelens.looks import LookSettings
-from pagelens.ranking import LOOKS
+from pagelens.ranking import OTHER
 from pagelens.records import Query, SparseVector
 from pagelens.runs import Question
 from pagelens.scores import standardised
@@ -140,9 +141,8 @@ def test_an_encoder_added_later_reads_stored_images_and_touches_nothing_else(
         assert (stored * expected.vectors).sum(axis=1).min() > 0.999  # cosine: turbo8 rounds
         pooled = pooling.rows_and_columns(expected.vectors, expected.grid)
         np.testing.assert_allclose(vectors(library, page_id, "colqwen2.pooled"), pooled, atol=2e-3)
-        np.testing.assert_allclose(
-            vectors(library, page_id, "colqwen2.mean"), pooling.mean(expected.vectors), atol=1e-5
-        )
+        blocks = pooling.blocks(expected.vectors, expected.grid)
+        np.testing.assert_allclose(vectors(library, page_id, "colqwen2.blocks"), blocks, atol=2e-3)
     assert library.ingest(scans).encoded == 0  # and it stays, though nobody names it
 
 
@@ -156,15 +156,12 @@ def test_a_new_page_is_encoded_as_it_is_read(library: Library, scans: Path, tmp_
     assert list(library.check()) == [] and library.status()["stale"] == {}
 
 
-def test_full_patches_get_no_graph_and_a_byte_a_number(library: Library, scans: Path) -> None:
+def test_no_graph_is_built_and_full_patches_take_a_byte_a_number(library: Library, scans: Path) -> None:
     library.ingest(scans, image="colqwen2", look_settings=LookSettings(pooling="hierarchical"))
     [path] = [path for path in library.folder.rglob("edge_config.json")]
     config = json.loads(path.read_text())["vectors"]
-    assert [config[f"colqwen2{suffix}"].get("hnsw_config", {}).get("m") for suffix in ("", ".pooled")] == [
-        0,
-        0,
-    ]
-    assert config["colqwen2.mean"].get("hnsw_config", {}).get("m") is None  # Qdrant's default
+    for suffix in ("", ".pooled", ".blocks"):
+        assert config[f"colqwen2{suffix}"]["hnsw_config"]["m"] == 0
     assert config["colqwen2"]["datatype"] == "turbo8" and config["colqwen2.pooled"]["datatype"] == "float16"
     full, pooled = (vectors(library, page_ids(library)[0], f"colqwen2{each}") for each in ("", ".pooled"))
     assert len(pooled) == -(-len(full) // 3)
@@ -190,6 +187,30 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(
     report = library.ingest(scans, image="colqwen2")
     assert report.encoded == 2
     assert len(library.search("harbour", stage="colqwen2")) == 4
+
+
+def test_a_full_disk_while_pages_are_encoded_leaves_a_sound_index(
+    disk: Path, models: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = VisualEncoder.encode_images
+    theirs: list[Path] = []
+
+    def until_it_is_full(self: VisualEncoder, images: Sequence[PIL.Image.Image]) -> Any:
+        if len(images) == 2:  # no blank page that is timed
+            theirs.append(fill(disk, left=50 * 2**20))
+        return whole(self, images)
+
+    with Library(disk / "lib", profile="words", models=models) as library:
+        library.ingest(scans, readers=1, regions=False)
+        monkeypatch.setattr(VisualEncoder, "encode_images", until_it_is_full)
+        with pytest.raises(OSError, match="free some space") as told:
+            library.ingest(scans, image="colqwen2", regions=False)
+        assert told.value.errno == errno.ENOSPC
+        monkeypatch.setattr(VisualEncoder, "encode_images", whole)
+        assert library.search("harbour").hits and list(library.check()) == []
+        theirs[0].unlink()
+        assert library.ingest(scans, image="colqwen2", regions=False).encoded == 4
+        assert len(library.search("harbour", stage="colqwen2")) == 4
 
 
 def test_a_page_that_an_encoder_does_not_take_is_a_record(
@@ -246,7 +267,9 @@ def test_another_encoder_has_its_own_vectors_and_is_taken_out_alone(library: Lib
     assert not [each for each in library.folder.rglob("*colqwen2*")]  # its space is free
     with pytest.raises(UsageError, match="no stage 'colqwen2'"):
         library.search("harbour", stage="colqwen2")
-    with pytest.raises(UsageError, match="no visual encoder 'colqwen2'; it has colmodernvbert"):
+    with pytest.raises(
+        UsageError, match="no encoder 'colqwen2' that could be taken out; it has colmodernvbert"
+    ):
         library.drop_encoder("colqwen2")
     assert library.ingest(scans, image="colqwen2").encoded == 4
 
@@ -280,7 +303,7 @@ def test_a_list_of_late_interaction_is_maxsim(looked: Library) -> None:
 
 
 def test_the_counts_are_the_users_to_set(looked: Library) -> None:
-    with Library(looked.folder, models=looked._models, counts=LooksCounts(0, 4, 4, 2)) as few:
+    with Library(looked.folder, models=looked._models, counts=LooksCounts(4, 4, 2)) as few:
         found = few.search(QUESTION, rerank=None)
         assert sum("colqwen2" in hit.stages for hit in found) == 2
 
@@ -297,7 +320,7 @@ def test_looks_join_the_fusion_with_a_low_weight_and_words_keep_their_say(looked
     found = looked.search(QUESTION, stage="fused")
     lists = {name: {hit.page_id: hit.stages[name].score for hit in found if name in hit.stages}
              for name in ("bm25", "document", "colqwen2", "qwen3-vl-embedding-2b")}  # fmt: skip
-    weights = {"bm25": 1.0, "document": 0.5, "colqwen2": LOOKS, "qwen3-vl-embedding-2b": LOOKS}
+    weights = {"bm25": 1.0, "document": 0.5, "colqwen2": OTHER, "qwen3-vl-embedding-2b": OTHER}
     total: dict[str, float] = {}
     ids = sorted(page_ids(looked))
     for name, scores in lists.items():
@@ -454,20 +477,20 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "counts", [LooksCounts(), LooksCounts(exact=4), LooksCounts(39, 3, 1000, 4), LooksCounts(0, 8, 6, 5)]
+    "counts", [LooksCounts(), LooksCounts(exact=4), LooksCounts(3, 1000, 4), LooksCounts(8, 6, 5)]
 )
 def test_each_step_sees_what_it_is_told(counts: LooksCounts) -> None:
     rng = np.random.default_rng(0)
     store = ExactStore()
     specs = [VectorSpec("bm25", "sparse"), VectorSpec("document_bm25", "sparse")]
-    specs += [VectorSpec("look", "multi", 8), VectorSpec("look.pooled", "multi", 8)]
-    store.declare(Schema((*specs, VectorSpec("look.mean", "dense", 8)), FIELDS))
+    specs += [VectorSpec(f"look{suffix}", "multi", 8) for suffix in ("", ".pooled", ".blocks")]
+    store.declare(Schema(tuple(specs), FIELDS))
     sparse = Bm25Encoder(("eng",))
     pages: dict[str, Mapping[str, np.ndarray]] = {}
     worded: dict[str, SparseVector] = {}
     for number in range(40):
         id, full = page_point_id(f"0123456789abcdef#{number}"), unit(rng, 12, 8)
-        pages[id] = {"look": full, "look.pooled": full[::3], "look.mean": pooling.mean(full)}
+        pages[id] = {"look": full, "look.pooled": full[::3], "look.blocks": full[::6]}
         text = "rent " * (number % 7 == 0) + f"word{number}"
         bm25 = sparse.encode(text)
         assert bm25 is not None
@@ -475,17 +498,19 @@ def test_each_step_sees_what_it_is_told(counts: LooksCounts) -> None:
         payload = {"kind": "page", "doc_id": "0123456789abcdef", "number": number}
         store.upsert([Point(id, payload, {**pages[id], "bm25": bm25})])
     rows = unit(rng, 5, 8)
-    searcher = Searcher(store, lambda _: [], lambda _: None, sparse, None, (), {"look": Asked(rows)}, counts)  # type: ignore[arg-type,return-value]
+    looks = {"look": Asked(rows)}
+
+    def no_image(page_id: str) -> PIL.Image.Image:
+        raise AssertionError(f"nobody asked for the image of {page_id}")
+
+    searcher = Searcher(store, lambda _: [], no_image, sparse, {}, (), looks, (), counts)
     found = searcher.search(Query("rent"), 2, "look").order
 
     def best(scores: dict[str, float], count: int) -> list[str]:
         return sorted(scores, key=lambda id: (-scores[id], id))[:count]
 
-    mean = pooling.mean(rows)
-    candidates = best({id: float(page["look.mean"] @ mean) for id, page in pages.items()}, counts.nominated)
+    candidates = best({id: maxsim(rows, page["look.blocks"]) for id, page in pages.items()}, counts.nominated)
     candidates = candidates[: counts.pooled]  # one list alone: in its order
-    if counts.all_pooled >= 40:
-        candidates = list(pages)
     pooled = best({id: maxsim(rows, pages[id]["look.pooled"]) for id in candidates}, counts.exact)
     last = {id: maxsim(rows, pages[id]["look"]) for id in pooled}
     assert [each.id for each in found] == best(last, 2)
@@ -510,6 +535,17 @@ def test_a_stored_image_that_is_damaged_is_a_record(library: Library, scans: Pat
     assert len(library.search("rent", stage="colqwen2")) == 3
 
 
+def test_the_profile_cpu_looks_at_pages_until_that_is_taken_out(
+    tmp_path: Path, models: Path, scans: Path
+) -> None:
+    with Library(tmp_path / "lib", "cpu", models=models) as library:
+        library.ingest(scans, readers=1, regions=False)
+        assert {"text", "colmodernvbert"} <= library.search("rent")[0].stages.keys()
+        library.drop_encoder("colmodernvbert")
+        library.ingest(scans, readers=1, regions=False)
+        assert "colmodernvbert" not in library.search("rent")[0].stages
+
+
 def test_the_command_line(
     tmp_path: Path,
     models: Path,
@@ -528,6 +564,6 @@ def test_the_command_line(
     assert found["hits"][0]["page_id"] == page_id and "colqwen2" in found["hits"][0]["stages"]
     found = json.loads(here("search", "rent", *at, "--no-looks", "--json"))
     assert all("colqwen2" not in hit["stages"] for hit in found["hits"])
-    here("ingest", scans, *at, "--no-image", "colqwen2")
+    here("ingest", scans, *at, "--drop", "colqwen2")
     with Library(tmp_path / "lib", models=models) as library:
         assert "colqwen2" not in library.status()["signatures"]

@@ -35,11 +35,11 @@ def test_the_gpu_profile_wants_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_model_of_a_profile_is_known() -> None:
-    assert {each.text_model for each in PROFILES.values()} - {None} <= set(weights.MODELS)
+    assert {name for each in PROFILES.values() for name in each.models} <= set(weights.MODELS)
 
 
 def test_unknown_profile_and_folder_are_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'best'.*auto, light, gpu, words"):
+    with pytest.raises(UsageError, match="'best'.*auto, light, cpu, gpu, words"):
         choose("best")
     with pytest.raises(UsageError, match="no-folder"):
         choose("auto", tmp_path / "no-folder")

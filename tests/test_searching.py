@@ -109,7 +109,7 @@ def searcher_of(store: ExactStore, text: bool = True) -> Searcher:
     def no_image(page_id: str) -> Any:
         raise AssertionError(f"nobody asked for the image of {page_id}")
 
-    return Searcher(store, paths_of, no_image, SPARSE, RandomText if text else None)
+    return Searcher(store, paths_of, no_image, SPARSE, {"text": RandomText} if text else None)
 
 
 STORE, PAGES = office()

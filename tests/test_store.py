@@ -38,7 +38,9 @@ SCHEMA = Schema(
         "metadata.box": "keyword",
     },
 )
-LATER = Schema((VectorSpec("image", "multi", 4), VectorSpec("letters", "sparse")), {"box": "keyword"})
+LATER = Schema(
+    (VectorSpec("image", "multi", 4), VectorSpec("letters", "sparse", idf=False)), {"box": "keyword"}
+)
 TERMS = 40
 WHERE = {
     "all": Where(),

@@ -492,11 +492,28 @@ def random_vectors(count: int, seed: int = 0) -> np.ndarray:
     return scaled
 
 
-def test_the_mean_of_a_page() -> None:
-    vectors = random_vectors(20)
-    expected = np.array([sum(vectors[:, column]) / 20 for column in range(16)])
-    np.testing.assert_allclose(pooling.mean(vectors), expected / np.linalg.norm(expected), atol=1e-6)
-    assert pooling.mean(vectors).dtype == np.float32
+@pytest.mark.parametrize(
+    ("grid", "bands", "columns"),
+    [
+        (((8, 4), (2, 2)), [[0, 1], [2, 3], [4, 5], [6, 7]], [[0, 1], [2, 3]]),
+        (((6, 5),), [[0, 1], [2, 3], [4], [5]], [[0, 1, 2], [3, 4]]),
+        (((2, 1),), [[0], [1]], [[0]]),
+    ],
+)
+def test_means_of_blocks(grid: Grid, bands: list[list[int]], columns: list[list[int]]) -> None:
+    vectors = random_vectors(sum(r * c for r, c in grid))
+    wide = grid[0][1]
+    sums = [sum(vectors[r * wide + c] for r in band for c in part) for band in bands for part in columns]
+    expected = [each / np.linalg.norm(each) for each in sums]
+    found = pooling.blocks(vectors, grid)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_blocks_without_places_are_clusters() -> None:
+    vectors = random_vectors(40)
+    np.testing.assert_array_equal(pooling.blocks(vectors, ()), pooling.hierarchical(vectors, 8))
+    assert len(pooling.blocks(vectors[:3], ())) == 3
 
 
 @pytest.mark.parametrize("grid", [((3, 5),), ((4, 2), (2, 2))])
@@ -524,7 +541,7 @@ def test_hierarchical_pooling_is_wards(count: int, factor: int) -> None:
     )
     means = np.stack([vectors[labels == label].mean(axis=0) for label in np.unique(labels)])
     expected = means / np.linalg.norm(means, axis=1, keepdims=True)
-    found = pooling.hierarchical(vectors, factor)
+    found = pooling.hierarchical(vectors, None if factor == pooling.FACTOR else wanted)
     assert len(found) == wanted
     np.testing.assert_allclose(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)], atol=1e-5)
 

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made import fill
 
 import pagelens
 from pagelens import wire
@@ -77,40 +78,6 @@ def store(folder: Path) -> Iterator[EdgeStore]:
     opened.declare(SCHEMA)
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own, where one may be made."""
-    image, place = tmp_path / "image", tmp_path / "disk"
-    place.mkdir()
-    with image.open("wb") as file:
-        file.truncate(220 * 2**20)
-    try:
-        subprocess.run(
-            ["mkfs.ext4", "-q", "-m0", "-O", "^has_journal", str(image)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        command = ["mount", "-o", "loop", str(image), str(place)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no disk can be made here: {getattr(error, 'stderr', error)}")
-    yield place
-    until = time.monotonic() + 5
-    while place.is_mount() and time.monotonic() < until:  # a worker may just be ending
-        subprocess.run(["umount", str(place)], capture_output=True)
-        time.sleep(0.05)
-    assert not place.is_mount()
-
-
-def fill(disk: Path, left: int) -> Path:
-    """Somebody else's file takes all but `left` bytes."""
-    path = disk / "somebody else's"
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
-    return path
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pagelens import rules
 from pagelens.errors import UsageError
 from pagelens.ranking import Ranked, orders
 from pagelens.runs import Question, page_names, read_run, write_trec
-from pagelens.searching import STAGES, Found, Step, is_list, stage_names
+from pagelens.searching import FUSED, Found, Step, is_list, stage_names
 from pagelens.significance import clusters
 from pagelens.store.points import page_point_id
 from pagelens.sweeping import Seen, read_seen
@@ -207,13 +207,11 @@ def ask(
 def every_order(trace: Found, steps: Sequence[Step]) -> dict[str, list[str]]:
     """The stages of one search, each with the ids of all candidates in its order.
 
-    First the lists, those of visual encoders too, then their fusion, the rerankers, the rules. A list that
+    First the lists, those of further encoders too, then their fusion, the rerankers, the rules. A list that
     saw no page is empty; a later stage that saw none has the order before it.
     """
-    *lists, fused = STAGES
-    return orders(
-        [*trace.order, *trace.beyond], [*lists, *trace.looks, fused], [*stage_names(steps), rules.STAGE]
-    )
+    later = [*stage_names(steps), rules.STAGE]
+    return orders([*trace.order, *trace.beyond], trace.stages, later)
 
 
 def _seen(
@@ -223,7 +221,7 @@ def _seen(
     later = stage_names(steps)
     found = {
         stage: read_seen(stage, before, read[before], pages)
-        for before, stage in zip([STAGES[-1], *later], later, strict=False)
+        for before, stage in zip([FUSED, *later], later, strict=False)
     }
     return {stage: seen for stage, seen in found.items() if seen is not None}
 

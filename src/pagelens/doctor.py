@@ -148,10 +148,12 @@ def _profile(name: str, models: Path | None) -> Finding:
         return Finding(
             f"profile {name}", "optional", f"{about}; there is none here", "--profile light does without"
         )
-    if profile.text_model is None or find(profile.text_model, models).folder is not None:
+    lacking = [each for each in profile.models if find(each, models).folder is None]
+    if not lacking:
         return Finding(f"profile {name}", "ok", about)
-    cure = f"get the model {profile.text_model}, as above; --profile words does without"
-    return Finding(f"profile {name}", "missing", about, cure)
+    needed = profile.text_model in lacking
+    cure = f"get {', '.join(lacking)}, as above; --profile {'words' if needed else 'light'} does without"
+    return Finding(f"profile {name}", "missing" if needed else "optional", about, cure)
 
 
 def _place(library: Place) -> Finding:

@@ -128,6 +128,7 @@ class Ingest:
         encoders: By the name of the vector they make; `bm25` also makes a document's `document_bm25`.
         progress: Called after every answer of a reader, and after every batch of stored pages.
         looks: Visual encoders, by their name among the signatures.
+        own: Names of vectors that others added; a page that is read anew keeps them.
     """
 
     def __init__(
@@ -138,9 +139,10 @@ class Ingest:
         encoders: Mapping[str, PageEncoder],
         progress: Callable[[Progress], None] = lambda _: None,
         looks: Mapping[str, LooksEncoder] | None = None,
+        own: Sequence[str] = (),
     ) -> None:
         self._store, self._pages, self._reading, self._encoders = store, pages, reading, encoders
-        self._progress, self._looks = progress, looks or {}
+        self._progress, self._looks, self._own = progress, looks or {}, own
         self._allowed = {
             "image": {reading.image_signature},
             "words": {reading.words_signature("layer"), reading.words_signature(reading.ocr)},
@@ -442,6 +444,7 @@ class Ingest:
         texts = [content.text.text for content in contents]
         vectors = {name: encoder.encode_pages(texts) for name, encoder in self._encoders.items()}
         looks = {name: each.encode([c.image for c in contents]) for name, each in self._looks.items()}
+        kept = self._added([page_point_id(content.page.page_id) for content in contents])
         for i, content in enumerate(contents):
             digests = self._pages.write(content)
             job = self._job_of(content.page.doc_id)
@@ -464,6 +467,7 @@ class Ingest:
                 content.found,
             )
             made: dict[str, Vector | None] = {name: each[i] for name, each in vectors.items()}
+            made |= kept.get(page_point_id(page.page_id), {})
             for name, each in looks.items():
                 found = each[i]
                 if isinstance(found, DocumentError):
@@ -481,6 +485,12 @@ class Ingest:
         self._report.pages += len(contents)
         whole, self._whole = self._whole, []
         self._store.upsert([self._document_point(job) for job in whole])
+
+    def _added(self, ids: Sequence[str]) -> dict[str, Mapping[str, Vector]]:
+        """The vectors that others added to pages which are there, by point id."""
+        if not self._own:
+            return {}
+        return {point.id: point.vectors for point in self._store.retrieve(ids, self._own, payload=False)}
 
     def _job_of(self, doc_id: str) -> _Job:
         return self._jobs.get(doc_id) or next(job for job in self._whole if job.document.doc_id == doc_id)
@@ -588,8 +598,8 @@ def _failure(path: Path, payload: Mapping[str, object]) -> Failure:
     )
 
 
-def forget_looks(store: Store, encoder: str) -> None:
-    """Note that no page has vectors of a visual encoder any more, and forget which ones it did not take."""
+def forget_encoder(store: Store, encoder: str) -> None:
+    """Note that no page has an encoder's vectors any more, and forget which ones it did not take."""
     points, gone = [], set()
     for point in store.scroll(Where({"kind": ("page", "document", "failure")})):
         payload = point.payload

@@ -5,6 +5,7 @@ What only an ingest needs is imported where it is used: a search does not pay fo
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,15 +31,14 @@ from pagelens.looks import (
 )
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, Profile, choose
-from pagelens.ranking import Ranked, falling
-from pagelens.records import REGION_KINDS, Candidate, Page, PageText, Query
+from pagelens.ranking import FUSION, OTHER, Ranked, falling
+from pagelens.records import REGION_KINDS, Candidate, Page, PageText, Query, SparseVector
 from pagelens.rerankers import FAMILIES, VISION_LANGUAGE, Looking, load_reranker
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
 from pagelens.rules import Rule, on_named_pages, pages_named
 from pagelens.searching import (
     BLEND,
-    STAGES,
     BudgetedReranker,
     Cascade,
     Found,
@@ -47,9 +47,10 @@ from pagelens.searching import (
     Reranker,
     Searcher,
     Step,
+    TextQueryEncoder,
     parse_cascade,
 )
-from pagelens.store.plan import FieldKind, Point, Schema, VectorSpec, Where
+from pagelens.store.plan import FieldKind, Point, Schema, Vector, VectorSpec, Where
 from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id, regions_of
 from pagelens.things import known, named, shown
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
     from pagelens.checking import Finding
     from pagelens.encoders.heatmap import Heatmap
+    from pagelens.encoders.sentence_text import SentenceText
     from pagelens.encoders.sparse import Bm25Encoder
     from pagelens.encoders.text import TextEncoder
     from pagelens.encoders.visual import VisualEncoder
@@ -107,6 +109,7 @@ class Library:
         self._counts = counts or LooksCounts()
         self._models_loaded: dict[str, Reranker] = {}
         self._encoders_loaded: dict[str, VisualEncoder] = {}
+        self._text_encoders_loaded: dict[str, SentenceText] = {}
         if profile != "auto":
             choose(profile, models)  # a wrong name is said before anything is made
         self._store, self._files = self.place.open()
@@ -147,6 +150,7 @@ class Library:
         prune: bool = False,
         metadata: str | os.PathLike[str] | None = None,
         regions: bool = True,
+        text: str | Sequence[str] = (),
         image: str | Sequence[str] = (),
         look_settings: LookSettings | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
@@ -166,8 +170,10 @@ class Library:
             metadata: A CSV file of fields to join; see `metadata.read_metadata`.
             regions: Look for tables, charts, signatures and other regions, also on pages that are there
                 already.
-            image: A visual encoder, or several, that this library has from now on; see
-                `encoders.load_encoder`. Pages that are there are encoded from their stored images.
+            text: A further text encoder, or several, that this library has from now on; see
+                `encoders.load_text_encoder`. Pages that are there are encoded from their stored words.
+            image: A visual encoder, or several, likewise; see `encoders.load_encoder`. Pages that are there
+                are encoded from their stored images.
             look_settings: How the vectors of these are kept; one that the library has keeps its own.
             progress: Called after every page.
             say: Told what was chosen and why, a line each.
@@ -183,8 +189,10 @@ class Library:
         from pagelens.ingest.pool import ReaderPool
         from pagelens.ingest.regions import signature as regions_signature
 
-        wanted = [image] if isinstance(image, str) else list(image)
-        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say, wanted, look_settings)
+        encoders = _names(text), _names(image)
+        plan = self._plan(
+            paths, languages, ocr_engine, password, item_per_folder, say, *encoders, look_settings
+        )
         fields = None
         if metadata is not None:
             from pagelens.metadata import read_metadata
@@ -196,10 +204,17 @@ class Library:
             self._save(metadata=sorted(names.union(self._settings["metadata"])))
             self._declare({f"metadata.{name}": "keyword" for name in names})
         gone = self._gone(paths) if prune else []
-        for each in plan.looks:
-            self._store.declare(Schema(each.vectors, {}))
+        self._store.declare(Schema(plan.vectors, {}))
         looks = {each.name: each for each in plan.looks}
-        run = Ingest(self._store, self._files, plan.reading, plan.encoders, progress, looks)
+        run = Ingest(
+            self._store,
+            self._files,
+            plan.reading,
+            plan.encoders,
+            progress,
+            looks,
+            list(self._settings["own"]),
+        )
         # An index must never hold vectors of two models as if they were of one: what was made with another is
         # not searched until it is made anew.
         signatures = {name: encoder.signature for name, encoder in plan.encoders.items()}
@@ -211,6 +226,7 @@ class Library:
             roots=self._roots.as_dict(),
             languages=list(plan.reading.languages),
             ocr=plan.reading.ocr,
+            texts=plan.texts,
             looks={each.name: each.as_dict() for each in plan.looks},
         )
         run.encode_stale(retry)
@@ -238,6 +254,7 @@ class Library:
         readers: int | None = None,
         password: str | None = None,
         item_per_folder: bool = False,
+        text: str | Sequence[str] = (),
         image: str | Sequence[str] = (),
         look_settings: LookSettings | None = None,
         say: Callable[[str], None] = lambda _: None,
@@ -251,6 +268,7 @@ class Library:
             readers: As `ingest`.
             password: As `ingest`.
             item_per_folder: As `ingest`.
+            text: As `ingest`.
             image: As `ingest`.
             look_settings: As `ingest`.
             say: As `ingest`.
@@ -258,31 +276,68 @@ class Library:
         from pagelens.estimating import estimate
         from pagelens.ingest.pool import ReaderPool
 
-        wanted = [image] if isinstance(image, str) else list(image)
-        plan = self._plan(paths, languages, ocr_engine, password, item_per_folder, say, wanted, look_settings)
+        encoders = _names(text), _names(image)
+        plan = self._plan(
+            paths, languages, ocr_engine, password, item_per_folder, say, *encoders, look_settings
+        )
         with ReaderPool(plan.reading, readers or os.cpu_count() or 1) as pool:
             return estimate(plan.files, pool, plan.encoders, plan.looks)
 
     def drop_encoder(self, name: str) -> None:
-        """Take a visual encoder's vectors out of the library and free their space.
+        """Take vectors out and free their space: of a visual encoder, a further text encoder, or added ones.
 
         Raises:
             UsageError: the library has no such encoder.
         """
-        from pagelens.indexing import forget_looks
+        from pagelens.indexing import forget_encoder
 
         stored = vector_name(name)
-        looks = dict(self._settings["looks"])
-        if stored not in looks:
-            known = ", ".join(looks) or "none"
-            raise UsageError(f"this library has no visual encoder {name!r}; it has {known}")
-        about = looks.pop(stored)
-        signatures = {key: made for key, made in self._settings["signatures"].items() if key != stored}
+        settings = self._settings
+        for kind in ("looks", "texts", "own"):
+            if stored in settings[kind]:
+                break
+        else:
+            known = ", ".join([*settings["looks"], *settings["texts"], *settings["own"]]) or "none"
+            raise UsageError(f"this library has no encoder {name!r} that could be taken out; it has {known}")
+        about = settings[kind][stored]
+        names = (
+            [each.name for each in look_vectors(stored, *_kept_as(about))] if kind == "looks" else [stored]
+        )
+        signatures = {key: made for key, made in settings["signatures"].items() if key != stored}
         self._save(signatures=signatures)  # first: from here on nothing asks for them
-        forget_looks(self._store, stored)
-        self._store.drop([each.name for each in look_vectors(stored, *_kept_as(about))])
-        self._save(looks=looks)  # last: what was interrupted can be asked for again
+        forget_encoder(self._store, stored)
+        self._store.drop(names)
+        left = {key: each for key, each in settings[kind].items() if key != stored}
+        self._save(**{kind: left})  # last: what was interrupted can be asked for again
         self._store.optimize()
+
+    def add(self, page_id: str, vectors: Mapping[str, Vector]) -> None:
+        """Give a page vectors that somebody else made; `search(vectors=...)` asks them.
+
+        A page that is read anew keeps them. One of a changed file is another page.
+
+        Args:
+            page_id: A page of the library.
+            vectors: By names of one's own. *Shape:* (size,), or (rows, size) for MaxSim, both compared by
+                cosine; or a `SparseVector`, by dot product. The first of a name says what the others are.
+
+        Raises:
+            UsageError: there is no such page, the name is taken, or a vector is not finite or not like the
+                others of its name.
+        """
+        if not (there := self._store.retrieve([page_point_id(page_id)], payload=[])):
+            raise UsageError(f"page {page_id} is not in this library; `pagelens pages` lists them")
+        own = dict(self._settings["own"])
+        taken = {spec.name for spec in self._store.schema().vectors}.difference(own)
+        specs = []
+        for name, vector in vectors.items():
+            if name in taken.union(self._searcher.stages).difference(own):
+                raise UsageError(f"vectors {name!r} are the library's own; choose another name")
+            specs.append(_spec_of(name, vector))
+        self._store.declare(Schema(tuple(specs), {}))
+        if new := {spec.name: spec.kind for spec in specs if spec.name not in own}:
+            self._save(own=own | new)
+        self._store.update([Point(there[0].id, {}, dict(vectors))])
 
     def check(self) -> Iterator[Finding]:
         """Hold points and page files against each other; see `checking.Finding`."""
@@ -333,6 +388,7 @@ class Library:
         looks: bool = True,
         min_probability: float | None = None,
         has: Collection[str] = (),
+        vectors: Mapping[str, Vector] | None = None,
     ) -> Hits:
         """The best `k` pages for a question, with the evidence on them.
 
@@ -356,6 +412,8 @@ class Library:
                 the reranker did not score have no probability.
             has: Only pages with a region of one of these kinds, of `records.REGION_KINDS`. It is shown, as
                 are the regions that the question names ("who signed", "chart").
+            vectors: To ask those of `add` with, by their names; each is a list more in the fusion. Of a
+                multivector a matrix.
 
         Raises:
             UsageError: an empty question, an unknown filter, stage or reranker, an index made with another
@@ -367,7 +425,7 @@ class Library:
             filter = {**(filter or {}), "has": known(has)}
         look = looks if image is None else self._picture(image)
         calibrated = self._calibrated(stage, rerank, skip_margin, min_probability)
-        found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits, look)
+        found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits, look, vectors)
         likely = calibrated.probabilities(found) if calibrated else {}
         if min_probability is not None:
             keep_likely(found, likely, min_probability)
@@ -468,6 +526,31 @@ class Library:
         """What was kept (`keep`) for exactly the last of these rerankers; None: nothing."""
         found = choose_calibration(self._settings["calibrations"], self.steps(rerank), needed=False)
         return found and found.calibration
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of every list in the fusion: those that `weigh` set, else 1 of text and low of all others."""
+        settings = self._settings
+        others = dict.fromkeys([*settings["looks"], *settings["own"]], OTHER)
+        return {**FUSION, **dict.fromkeys(settings["texts"], 1.0), **others, **settings["weights"]}
+
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """Set how much lists count in the fusion, from now on.
+
+        Args:
+            weights: By the name of the list, at least 0; a list with 0 only names candidates.
+
+        Raises:
+            UsageError: there is no such list, or its weight is no such number.
+        """
+        known = self.weights
+        for name, weight in weights.items():
+            if vector_name(name) not in known:
+                raise UsageError(f"there is no list {name!r} to weigh; there are {', '.join(known)}")
+            if not 0 <= weight < math.inf:
+                raise UsageError(f"the weight of {name} must be a number from 0, not {weight}")
+        own = {vector_name(name): float(weight) for name, weight in weights.items()}
+        self._save(weights=self._settings["weights"] | own)
 
     def steps(self, wanted: Cascade = "auto") -> list[Step]:
         """The rerankers that `search` would use, each with the weight those before it have for its score."""
@@ -647,11 +730,51 @@ class Library:
             self._paths,
             self.image,
             sparse,
-            (lambda: self._text) if "text" in signatures else None,
+            self._texts,
             self._settings["metadata"],
             self._looks,
+            list(self._settings["own"]),
             self._counts,
+            self.weights,
         )
+
+    @cached_property
+    def _texts(self) -> dict[str, Callable[[], TextQueryEncoder]]:
+        """What loads the library's text encoders, by the name of their vectors."""
+        signatures = self._settings["signatures"]
+        built_in = {"text": lambda: self._text} if "text" in signatures else {}
+        return built_in | {
+            name: partial(self._text_encoder_of, name, about)
+            for name, about in self._settings["texts"].items()
+            if name in signatures
+        }
+
+    def _text_encoder_of(self, name: str, about: Mapping[str, Any]) -> SentenceText:
+        """A text encoder that makes what is stored.
+
+        Raises:
+            Missing: its model is not there.
+            UsageError: the stored vectors are of other weights.
+        """
+        encoder = self._load_text_encoder(about["encoder"])
+        stored = self._settings["signatures"][name]
+        if encoder.signature != stored:
+            raise UsageError(
+                f"this library's text was encoded with {stored!r}, this question would be with "
+                f"{encoder.signature!r}; `pagelens ingest` its files again with --text {about['encoder']}"
+            )
+        return encoder
+
+    def _load_text_encoder(self, name: str) -> SentenceText:
+        """Loaded once."""
+        if name not in self._text_encoders_loaded:
+            from pagelens.encoders import load_text_encoder
+
+            looking = self._looking
+            self._text_encoders_loaded[name] = load_text_encoder(
+                name, looking.device, looking.dtype, models=self._models
+            )
+        return self._text_encoders_loaded[name]
 
     @cached_property
     def _looks(self) -> dict[str, QueryLooks]:
@@ -729,17 +852,19 @@ class Library:
         named_pages: bool,
         limits: Limits,
         look: PIL.Image.Image | bool = True,
+        vectors: Mapping[str, Vector] | None = None,
     ) -> Found:
         """Every stage up to `stage`."""
         asked = Query(query, dict(filter or {}))
-        stages = (*STAGES, *self._settings["looks"])
+        stages = self._searcher.stages
         if stage is not None and stage in stages:
-            return self._searcher.search(asked, k, stage, look=look)
+            return self._searcher.search(asked, k, stage, look=look, own=vectors)
         if stage not in (None, "rerank"):
             raise UsageError(f"there is no stage {stage!r}; choose one of {', '.join(stages)}, rerank")
-        if not query.strip() and not isinstance(look, bool):
-            found = self._searcher.search(asked, k, rules=rules, look=look)
-            found.notes.append("asked with an image alone: words count for nothing, and no reranker ran")
+        if not query.strip() and (vectors or not isinstance(look, bool)):
+            found = self._searcher.search(asked, k, rules=rules, look=look, own=vectors)
+            asked_with = "vectors" if vectors else "an image"
+            found.notes.append(f"asked with {asked_with} alone: words count for nothing, and no reranker ran")
             return found
         steps = self.steps(rerank)
         if limits.budget_ms is not None:
@@ -747,10 +872,12 @@ class Library:
                 if isinstance(step.reranker, BudgetedReranker):
                     step.reranker.calibrate()  # before the clock starts
         if stage == "rerank":
-            return self._searcher.search(asked, k, steps=steps, limits=limits, look=look)
+            return self._searcher.search(asked, k, steps=steps, limits=limits, look=look, own=vectors)
         named = pages_named(query) if named_pages else ()
         all_rules = [*([on_named_pages(named)] if named else []), *rules]
-        found = self._searcher.search(asked, k, steps=steps, rules=all_rules, limits=limits, look=look)
+        found = self._searcher.search(
+            asked, k, steps=steps, rules=all_rules, limits=limits, look=look, own=vectors
+        )
         if named:
             found.notes.append(
                 f"the question names page {', '.join(map(str, named))}: pages of that number are brought up; "
@@ -885,7 +1012,10 @@ class Library:
             "ocr": None,
             "profile": None,
             "metadata": [],
+            "texts": {},
             "looks": {},
+            "own": {},
+            "weights": {},
             "calibrations": {},
         }
         return empty | dict(points[0].payload) if points else empty
@@ -898,6 +1028,7 @@ class Library:
         self.__dict__["_settings"] = settings
         self.__dict__.pop("_searcher", None)
         self.__dict__.pop("_looks", None)
+        self.__dict__.pop("_texts", None)
 
     def _declare(self, fields: Mapping[str, FieldKind] = FIELDS) -> None:
         """Create the collection, or what it lacks of vectors and fields."""
@@ -922,6 +1053,7 @@ class Library:
         password: str | None,
         item_per_folder: bool,
         say: Callable[[str], None],
+        text: Sequence[str],
         image: Sequence[str],
         look_settings: LookSettings | None,
     ) -> _Plan:
@@ -944,10 +1076,17 @@ class Library:
         encoders: dict[str, PageEncoder] = {"bm25": _sparse(spoken)}
         if profile.text_model:
             encoders["text"] = self._load_text(profile)
+        texts = dict(self._settings["texts"])
+        for name in dict.fromkeys([*(about["encoder"] for about in texts.values()), *text]):
+            encoder = self._load_text_encoder(name)
+            encoders[vector_name(name)] = encoder
+            texts[vector_name(name)] = {"encoder": name, "kind": encoder.kind, "size": encoder.size}
+            say(f"{name}: {f'{encoder.size} numbers a window' if encoder.size else 'terms with weights'}")
         reading = ReadSettings(ocr=engine, languages=spoken, password=password)
-        return _Plan(
-            files, reading, encoders, profile.name, unnamed, self._plan_looks(image, look_settings, say)
-        )
+        if profile.name != self._settings["profile"]:  # later it has those that nobody took out
+            image = [*image, *profile.image]
+        looks = self._plan_looks(image, look_settings, say)
+        return _Plan(files, reading, encoders, profile.name, unnamed, texts, looks)
 
     def _plan_looks(
         self, image: Sequence[str], settings: LookSettings | None, say: Callable[[str], None]
@@ -999,7 +1138,28 @@ class _Plan:
     profile: str
     unnamed: Sequence[Path]
     """Files that neither the store nor JSON could name."""
+    texts: Mapping[str, Mapping[str, Any]]
+    """The further text encoders by the name of their vectors, for the settings."""
     looks: Sequence[PageLooks]
+
+    @property
+    def vectors(self) -> tuple[VectorSpec, ...]:
+        """What the collection must hold beside its own."""
+        texts = [
+            VectorSpec(name, about["kind"], about["size"], idf=False) for name, about in self.texts.items()
+        ]
+        return (*texts, *(spec for each in self.looks for spec in each.vectors))
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _spec_of(name: str, vector: Vector) -> VectorSpec:
+    """How a vector of somebody's own is kept."""
+    if isinstance(vector, SparseVector):
+        return VectorSpec(name, "sparse", idf=False)
+    return VectorSpec(name, "dense" if vector.ndim == 1 else "multi", vector.shape[-1])
 
 
 def _kept_as(about: Mapping[str, Any]) -> tuple[bool, int, LookSettings]:

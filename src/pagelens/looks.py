@@ -1,7 +1,7 @@
 """Pages by their looks: what ingest writes of a visual encoder, and how it is asked for.
 
-Of late interaction three vectors a page: all patches, compared last and exactly; fewer, pooled, compared on
-the candidates of every list; their mean, which alone has a graph and nominates pages.
+Of late interaction three multivectors a page: all patches, compared last and exactly; fewer, pooled, compared
+on the candidates of every list; a handful of blocks, compared on every page, which nominate.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pagelens.encoders.visual import Patches, VisualEncoder
 
-MEAN, POOLED = ".mean", ".pooled"
+BLOCKS, POOLED = ".blocks", ".pooled"
 """Added to an encoder's name: the names of its other two vectors."""
 A4 = (1240, 1754)
 """Pixels of an A4 page at 150 DPI."""
@@ -34,7 +34,7 @@ class LookSettings:
     """How a visual encoder's vectors are kept."""
 
     storage: Storage = "turbo8"
-    """Of all patches. Pooled vectors are kept in float16, means in float32."""
+    """Of all patches. Pooled vectors and blocks are kept in float16."""
     pooling: Literal["rows", "hierarchical"] = "rows"
     """`rows`: means of rows and columns; of a model that does not say where its patches lie, as
     `hierarchical`: means of patches that are alike, a third as many."""
@@ -42,7 +42,7 @@ class LookSettings:
     @property
     def signature(self) -> str:
         """What changes when the stored vectors would."""
-        return f"{self.pooling} {self.storage}"
+        return f"{self.pooling} {self.storage} blocks"
 
 
 class PageLooks:
@@ -105,7 +105,7 @@ class PageLooks:
         return sum(_numbers(vector) * BYTES[storage[name]] for name, vector in made.items())
 
     def _made(self, page: Patches) -> dict[str, Vector]:
-        from pagelens.encoders.pooling import hierarchical, mean, rows_and_columns
+        from pagelens.encoders.pooling import blocks, hierarchical, rows_and_columns
 
         if not self.encoder.late:
             return {self.name: page.vectors[0]}
@@ -114,7 +114,7 @@ class PageLooks:
         return {
             self.name: page.vectors,
             self.name + POOLED: pooled,
-            self.name + MEAN: mean(page.vectors),
+            self.name + BLOCKS: blocks(page.vectors, page.grid),
         }
 
 
@@ -156,7 +156,7 @@ def look_vectors(name: str, late: bool, size: int, settings: LookSettings) -> tu
     return (
         VectorSpec(name, "multi", size, settings.storage),
         VectorSpec(name + POOLED, "multi", size, "float16"),
-        VectorSpec(name + MEAN, "dense", size),
+        VectorSpec(name + BLOCKS, "multi", size, "float16"),
     )
 
 

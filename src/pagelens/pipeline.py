@@ -27,7 +27,7 @@ from pagelens.ranking import FUSION
 from pagelens.records import Candidate, Page, Stage
 from pagelens.rerankers import Looking
 from pagelens.rerankers.evidence import EvidenceReranker
-from pagelens.searching import STAGES, Step, stage_names
+from pagelens.searching import FUSED, Step, stage_names
 from pagelens.wording import counted
 
 Scores: TypeAlias = dict[str, dict[str, float]]
@@ -91,7 +91,7 @@ class Pipeline:
                 steps = library.steps(self._cascade)
                 made = library.status()["signatures"]
         lists = [name for name in ("bm25", "text", *self._image) if name in made]
-        self._lists = [*lists, STAGES[-1]]
+        self._lists = [*lists, FUSED]
         self.stages: Sequence[str] = [*self._lists, *stage_names(steps)]
         """Without `document`: here each page is one."""
         used = [(signature_of(step), step.depth, step.weight) for step in steps]

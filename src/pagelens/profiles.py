@@ -18,9 +18,16 @@ class Profile:
     about: str
     text_model: str | None
     """Name in `weights.MODELS`; None: words alone."""
+    image: tuple[str, ...] = ()
+    """Visual encoders that a library has from the start, by the names of `encoders.load_encoder`."""
     rerank: tuple[str, ...] = ("evidence@50",)
     """The second stage: rerankers, and how many pages each sees."""
     needs_gpu: bool = False
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What ingest loads, by names in `weights.MODELS`."""
+        return (*([self.text_model] if self.text_model else ()), *self.image)
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -28,10 +35,16 @@ PROFILES: Mapping[str, Profile] = {
     for profile in [
         Profile("light", "BM25 and all-MiniLM-L6-v2, on any CPU", "all-minilm-l6-v2"),
         Profile(
+            "cpu",
+            "as light, and colmodernvbert sees pages as images; on any CPU, in seconds or minutes a page",
+            "all-minilm-l6-v2",
+            ("colmodernvbert",),
+        ),
+        Profile(
             "gpu",
             "as light, and qwen3-vl-2b looks at the best 20 pages; for a CUDA device",
             "all-minilm-l6-v2",
-            ("evidence@100", "qwen3-vl-2b@20"),
+            rerank=("evidence@100", "qwen3-vl-2b@20"),
             needs_gpu=True,
         ),
         Profile("words", "BM25 alone, no model; what is meant but not written is not found", None),
@@ -69,8 +82,6 @@ def has_gpu() -> bool:
 
 def describe(profile: Profile, models: Path | None = None) -> str:
     """What it is, and where its weights come from."""
-    if profile.text_model is None:
-        return profile.about
-    found = find(profile.text_model, models)
-    source = found.origin if found.folder else f"{found.weights.terms}, to be downloaded"
-    return f"{profile.about} ({source})"
+    found = [find(name, models) for name in profile.models]
+    sources = [each.origin if each.folder else f"{each.weights.terms}, to be downloaded" for each in found]
+    return f"{profile.about} ({'; '.join(sources)})" if sources else profile.about

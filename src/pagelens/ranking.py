@@ -14,9 +14,9 @@ from pagelens.scores import standardised
 
 FUSION: Mapping[str, float] = {"bm25": 1.0, "text": 1.0, "document": 0.5}
 """Weights of the standardised scores; see docs/decisions/fusion.md."""
-LOOKS = 0.25
-"""Weight of a visual encoder's list unless it is in `FUSION`: low, because none could be measured here, and a
-small encoder must not outvote words."""
+OTHER = 0.25
+"""Weight of another list, as of a visual encoder, until somebody weighs it: low, because none could be
+measured here, and a small encoder must not outvote words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def fuse(
 
     Args:
         lists: Scores by page id, by list.
-        weights: By list; others have `LOOKS`.
+        weights: By list; others have `OTHER`.
     """
     ids = sorted({id for scores in lists.values() for id in scores})
     reasons: dict[str, dict[str, Feature]] = {id: {} for id in ids}
@@ -54,15 +54,17 @@ def fuse(
         lowest = min(scores.values(), default=0.0)
         values = [scores.get(id, lowest) for id in ids]
         for id, value, z in zip(ids, values, standardised(values), strict=True):
-            reasons[id][name] = Feature(value, weights.get(name, LOOKS) * z)
+            reasons[id][name] = Feature(value, weights.get(name, OTHER) * z)
     return {id: Opinion(sum(each.share for each in why.values()), why) for id, why in reasons.items()}
 
 
-def first_order(lists: Mapping[str, Mapping[str, float]], stage: str) -> list[Ranked]:
+def first_order(
+    lists: Mapping[str, Mapping[str, float]], stage: str, weights: Mapping[str, float] = FUSION
+) -> list[Ranked]:
     """The pages that `stage` (a list, or `fused`) saw, in its order, with what each stage thought of them."""
     stages = {name: ranks({id: Opinion(s) for id, s in scores.items()}) for name, scores in lists.items()}
     if stage == "fused":
-        stages["fused"] = ranks(fuse(lists))
+        stages["fused"] = ranks(fuse(lists, weights))
     return [
         Ranked(id, last.score, {name: by_id[id] for name, by_id in stages.items() if id in by_id})
         for id, last in stages.get(stage, {}).items()

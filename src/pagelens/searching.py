@@ -9,15 +9,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from pagelens.errors import UsageError
 from pagelens.filters import PathsOf, where
-from pagelens.looks import MEAN, POOLED
-from pagelens.ranking import Ranked, first_order, reorder
+from pagelens.looks import BLOCKS, POOLED
+from pagelens.ranking import FUSION, Ranked, first_order, reorder
 from pagelens.records import Candidate, Feature, Opinion, Query, Reranked, SparseVector
 from pagelens.rules import STAGE as RULES
 from pagelens.rules import Rule
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = 100
 """Of each list: recall@100 of the fused list is .940 on `mmdocir-dev` (`benchmarks/retrieval.py`)."""
-STAGES = ("bm25", "text", "document", "fused")
-"""Of the first stage; visual encoders' lists, by their names, come before `fused`. After it come those of
+FUSED = "fused"
+"""The last of the first stage's orders; see `Searcher.stages` for those before. After it come those of
 `stage_names`, and `rules.STAGE`."""
 BLEND = 1.0
 """Weight of a reranker's standardised score beside that of the stage before, unless fitted."""
@@ -45,10 +45,10 @@ class SparseQueryEncoder(Protocol):
 
 
 class TextQueryEncoder(Protocol):
-    """A question to a matrix of one row."""
+    """A question to a matrix of one row, or to terms."""
 
-    def encode_query(self, text: str) -> np.ndarray:
-        """*Shape:* (1, size)."""
+    def encode_query(self, text: str) -> Vector | None:
+        """*Shape:* (1, size), or sparse; None for a question without a term."""
 
 
 class LooksQueryEncoder(Protocol):
@@ -67,13 +67,11 @@ class LooksCounts:
     The defaults are from `benchmarks/first_stage.py`; `docs/encoders.md` has what others lose and cost.
     """
 
-    all_pooled: int = 10_000
-    """Where no more pages count than these, all are compared by their pooled vectors and none nominated."""
     nominated: int = 1000
-    """Else: by the mean of their patches, beside what the other lists bring."""
+    """Of all pages, compared by their blocks; beside what the other lists bring."""
     pooled: int = 1000
     """Of all candidates that are compared by their pooled vectors."""
-    exact: int = 100
+    exact: int = 300
     """Of these, compared by all patches."""
 
 
@@ -140,7 +138,7 @@ def is_list(stage: str) -> bool:
     >>> [stage for stage in ("bm25", "colqwen2", "fused", "rerank:evidence", "rules") if is_list(stage)]
     ['bm25', 'colqwen2']
     """
-    return stage != STAGES[-1] and not stage.startswith(("rerank", RULES))
+    return stage != FUSED and not stage.startswith(("rerank", RULES))
 
 
 Cascade: TypeAlias = str | Step | Sequence[str | Step] | None
@@ -191,6 +189,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
     reranked: dict[str, Reranked] = field(default_factory=dict)
     """By stage, of rerankers that keep features of pages."""
+    stages: tuple[str, ...] = ()
+    """Of the first stage, as `Searcher.stages`."""
     looks: dict[str, np.ndarray] = field(default_factory=dict)
     """What visual encoders made of the question, by their names."""
 
@@ -220,10 +220,12 @@ class Searcher:
         paths_of: The absolute paths a document's point was seen under.
         read_image: The page image of a page id, for rerankers that look at it.
         sparse: Encodes the question for `bm25` and `document`.
-        text: Gives the encoder for `text`, loaded when it is first needed; None where the library has none.
+        texts: Gives text encoders by the name of their vectors, loaded when they are first needed.
         joined: Names of the metadata fields that pages can be filtered by.
         looks: Visual encoders by the name of their vectors.
+        own: Names of vectors that somebody else made, asked only with a vector.
         counts: Of pages that late interaction sees.
+        weights: Of the lists in the fusion; others have `ranking.OTHER`.
     """
 
     def __init__(
@@ -232,24 +234,33 @@ class Searcher:
         paths_of: PathsOf,
         read_image: Callable[[str], PIL.Image.Image],
         sparse: SparseQueryEncoder,
-        text: Callable[[], TextQueryEncoder] | None,
+        texts: Mapping[str, Callable[[], TextQueryEncoder]] | None = None,
         joined: Sequence[str] = (),
         looks: Mapping[str, LooksQueryEncoder] | None = None,
+        own: Sequence[str] = (),
         counts: LooksCounts | None = None,
+        weights: Mapping[str, float] = FUSION,
     ) -> None:
         self._store, self._paths_of, self._read_image = store, paths_of, read_image
-        self._sparse, self._text, self._joined = sparse, text, joined
-        self._looks, self._counts = looks or {}, counts or LooksCounts()
+        self._sparse, self._texts, self._joined = sparse, texts or {}, joined
+        self._looks, self._own, self._counts = looks or {}, own, counts or LooksCounts()
+        self._weights = weights
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Of the first stage: each list by its name, and last `fused`."""
+        return ("bm25", *self._texts, "document", *self._looks, *self._own, FUSED)
 
     def search(
         self,
         query: Query,
         k: int,
-        stage: str = "fused",
+        stage: str = FUSED,
         steps: Sequence[Step] = (),
         rules: Sequence[Rule] = (),
         limits: Limits | None = None,
         look: PIL.Image.Image | Mapping[str, np.ndarray] | bool = True,
+        own: Mapping[str, Vector] | None = None,
     ) -> Found:
         """The best `k` pages.
 
@@ -262,18 +273,23 @@ class Searcher:
             limits: Of time, and of doubt.
             look: What pages should look like: as the question says (True), as an image, as vectors of the
                 encoders' own by their names; or looks do not count (False).
+            own: Vectors to ask those with that somebody else made, by their names.
 
         Raises:
-            UsageError: an empty question, an unknown filter or stage.
+            UsageError: an empty question, an unknown filter or stage, a vector of another name or size.
         """
-        asked = bool(query.text.strip())
-        if not asked and (isinstance(look, bool) or not self._looks):
+        asked, own = bool(query.text.strip()), own or {}
+        if not asked and not own and (isinstance(look, bool) or not self._looks):
             raise UsageError("the question is empty; say what the page should be about")
-        if stage not in (*STAGES, *self._looks) or (stage == "text" and self._text is None):
-            known = ", ".join((*STAGES, *self._looks))
-            raise UsageError(f"there is no stage {stage!r} here; choose one of {known}")
+        if stage not in self.stages:
+            raise UsageError(f"there is no stage {stage!r} here; choose one of {', '.join(self.stages)}")
+        if strange := set(own).difference(self._own):
+            known = ", ".join(self._own) or "none"
+            raise UsageError(f"no vectors {', '.join(sorted(strange))} were added here; there are {known}")
+        if stage in self._own and stage not in own:
+            raise UsageError(f"stage {stage!r} is asked with a vector: vectors={{{stage!r}: array}}")
         limits = limits or Limits()
-        started, clock, found = time.perf_counter(), _Clock(), Found([])
+        started, clock, found = time.perf_counter(), _Clock(), Found([], stages=self.stages)
         notes = found.notes
         among = where(query.filter, self._store, self._paths_of, self._joined)
         vectors: dict[str, Vector] = {}
@@ -282,35 +298,35 @@ class Searcher:
             vectors["bm25"] = terms
         elif asked:
             notes.append("the question holds no word that is searched for, only such as stand on every page")
-        if self._text is not None and asked and stage in ("text", "fused"):
-            vectors["text"] = self._text().encode_query(query.text)
-        if stage in ("fused", *self._looks):
+        for name, load in self._texts.items():
+            if asked and stage in (name, FUSED):
+                meaning = load().encode_query(query.text)
+                vectors |= {} if meaning is None else {name: meaning}
+        vectors |= own
+        if stage in (FUSED, *self._looks):
             found.looks = self._questions(query.text, look, stage)
         late = {name: rows for name, rows in found.looks.items() if self._looks[name].late}
         vectors |= {name: rows[0] for name, rows in found.looks.items() if name not in late}
-        few = bool(late) and self._store.count(_pages(among)) <= self._counts.all_pooled
-        if not few:
-            vectors |= {name + MEAN: rows.mean(axis=0) for name, rows in late.items()}
+        vectors |= {name + BLOCKS: rows for name, rows in late.items()}
         clock.lap("encode")
         wanted = [
             name
             for name in vectors
-            if stage in (name.removesuffix(MEAN), "fused") or (stage == "document" and name == "bm25")
+            if stage in (name.removesuffix(BLOCKS), FUSED) or (stage == "document" and name == "bm25")
         ]
-        fewest = {name + MEAN: max(self._counts.nominated, k * (stage == name)) for name in late}
+        fewest = {name + BLOCKS: max(self._counts.nominated, k * (stage == name)) for name in late}
         lists = self._lists(vectors, wanted, among, max(k, CANDIDATES), fewest)
         clock.lap("candidates")
         if late:
-            nominated = [lists.pop(name + MEAN, {}) for name in late]
+            nominated = [lists.pop(name + BLOCKS, {}) for name in late]
             candidates = _by_rank([*nominated, *lists.values()])[: max(self._counts.pooled, k)]
-            seen = _pages(among) if few else Where(ids=frozenset(candidates))
-            lists |= self._compare(late, seen, k if stage in late else 0)
+            lists |= self._compare(late, Where(ids=frozenset(candidates)), k if stage in late else 0)
             clock.lap("looks")
-        if stage in ("document", "fused") and terms is not None:
+        if stage in ("document", FUSED) and terms is not None:
             self._complete(lists, vectors, terms)
         found.weights = self.idf(frozenset(terms.indices.tolist())) if terms else {}
         clock.lap("scores")
-        order = first_order(lists, stage)
+        order = first_order(lists, stage, self._weights)
         clock.lap("fusion")
         for step, name in zip(steps, stage_names(steps), strict=True):
             if _sure(order, step, limits.skip_margin):
@@ -330,14 +346,14 @@ class Searcher:
     ) -> dict[str, np.ndarray]:
         """What every visual encoder that counts for `stage` makes of the question, by its name."""
         if isinstance(look, Mapping):
-            return {name: rows for name, rows in look.items() if stage in ("fused", name)}
+            return {name: rows for name, rows in look.items() if stage in (FUSED, name)}
         if look is False:
             return {}
         query = text if look is True else look
         return {
             name: encoder.encode_query(query)
             for name, encoder in self._looks.items()
-            if stage in ("fused", name)
+            if stage in (FUSED, name)
         }
 
     def _compare(self, late: Mapping[str, np.ndarray], among: Where, k: int) -> dict[str, dict[str, float]]:
@@ -512,11 +528,6 @@ def _blended(seen: list[tuple[Ranked, Opinion]], step: Step) -> list[tuple[Ranke
 def _weight(vector: Vector, term: int) -> float:
     assert isinstance(vector, SparseVector)
     return float(vector.values[vector.indices == term][0])
-
-
-def _pages(among: Where) -> Where:
-    """Those of `among` that are pages."""
-    return replace(among, match={**among.match, "kind": "page"})
 
 
 def _by_rank(lists: Sequence[Mapping[str, float]]) -> list[str]:

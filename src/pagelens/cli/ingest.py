@@ -42,7 +42,8 @@ def ingest(
         str,
         typer.Option(
             metavar="NAME",
-            help="What pages are indexed by: light (BM25 and all-MiniLM-L6-v2), words (BM25 alone) or auto.",
+            help="What pages are indexed by: light (BM25 and all-MiniLM-L6-v2), cpu (and colmodernvbert), "
+            "gpu (and qwen3-vl-2b reranks), words (BM25 alone), or auto, which is light.",
         ),
     ] = "auto",
     models: Models = None,
@@ -87,6 +88,14 @@ def ingest(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Read 20 pages and say how long all would take; store nothing.")
     ] = False,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A text encoder more, for the pages that are there and those to come: a dense one or SPLADE "
+            "of sentence-transformers, as owner/name, or a folder below --models. Repeatable.",
+        ),
+    ] = None,
     image: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,10 +106,10 @@ def ingest(
             rich_help_panel=PICTURES,
         ),
     ] = None,
-    no_image: Annotated[
+    drop: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Take a visual encoder's vectors out again.", rich_help_panel=PICTURES
+            metavar="NAME", help="Take the vectors of --text or --image NAME out again, and free their space."
         ),
     ] = None,
     storage: Annotated[
@@ -136,6 +145,8 @@ def ingest(
     Example: `pagelens ingest scans/ --estimate`
 
     Example: `pagelens ingest scans/ --image colqwen2`
+
+    Example: `pagelens ingest scans/ --text BAAI/bge-small-en-v1.5 --drop colqwen2`
     """
     from pagelens.looks import LookSettings
 
@@ -150,6 +161,7 @@ def ingest(
                 ocr_engine=ocr,
                 password=password,
                 item_per_folder=item_per_folder,
+                text=text or (),
                 image=image or (),
                 look_settings=kept_as,
                 say=say,
@@ -160,7 +172,7 @@ def ingest(
         open_library(library, models, profile=profile, looking=looking) as opened,
         ingest_progress(as_json) as advance,
     ):
-        for name in no_image or ():
+        for name in drop or ():
             opened.drop_encoder(name)
         report = opened.ingest(
             *paths,
@@ -172,6 +184,7 @@ def ingest(
             prune=prune,
             metadata=metadata,
             regions=regions,
+            text=text or (),
             image=image or (),
             look_settings=kept_as,
             progress=advance,

@@ -9,7 +9,7 @@ import typer
 
 from pagelens.cli.options import SERVER, Folder, Json, Models, app, library_command, open_library, place_of
 from pagelens.cli.talk import failed_line, meter, put, put_json, say
-from pagelens.errors import ExitCode
+from pagelens.errors import ExitCode, UsageError
 from pagelens.hits import SCHEMA
 from pagelens.wording import counted
 
@@ -61,6 +61,36 @@ def remove(
         put_json({"schema": SCHEMA, "removed": gone})
     else:
         say(f"{counted(len(gone), 'document')} removed")
+
+
+@library_command()
+def weigh(
+    weights: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="LIST=WEIGHT", help="Such as colqwen2=1; none: say what they are."),
+    ] = None,
+    library: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """How much each list of the first stage counts in the fusion; `pagelens eval` says what pays.
+
+    Example: `pagelens weigh colqwen2=1 text=0.5`
+    """
+    wanted = {}
+    for each in weights or ():
+        name, _, value = each.rpartition("=")
+        try:
+            wanted[name] = float(value)
+        except ValueError:
+            raise UsageError(f"{each}: write LIST=WEIGHT, such as colqwen2=1") from None
+    with open_library(library, must_exist=True) as opened:
+        opened.weigh(wanted)
+        found = opened.weights
+    if as_json:
+        put_json({"schema": SCHEMA, "weights": found})
+    else:
+        for name, weight in found.items():
+            put(f"{weight:6g}  {name}")
 
 
 @library_command()
