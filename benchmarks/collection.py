@@ -40,11 +40,11 @@ OUT = Path("benchmark-output")
 
 
 @contextlib.contextmanager
-def opened(data: Path, name: str) -> Iterator[Collection]:
-    """One of `FOLDERS`, read if it is not yet."""
+def opened(data: Path, name: str, regions: bool = False) -> Iterator[Collection]:
+    """One of `FOLDERS`, read if it is not yet, with or without regions."""
     folder = data / name
     with Library(OUT / f"{name}.pagelens", "light") as library:
-        report = library.ingest(folder / FOLDERS[name], retry=True, regions=False, say=print)
+        report = library.ingest(folder / FOLDERS[name], retry=True, regions=regions, say=print)
         for failure in report.failed:
             print(f"not read: {failure.path}: {failure.reason}")
         names = {}

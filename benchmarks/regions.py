@@ -5,6 +5,10 @@ type; a box is found at an IoU over .5. The boxes are not all that a page has, s
 labelled by eye (`tests/region_labels.json`), by whether a page has such a thing. Signatures by the same
 labels, of `fara-dev` and `mmdocir-dev`: every page that is not listed there as signed counts as unsigned.
 Intervals are Wilson's, 95%.
+
+`--time` measures nothing of that, but what regions cost: files of `mmdocir-dev` are read by one reader with
+them, without them, and the layout model alone looks at the same pages; the ratio is of the first to the sum
+of the others.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +25,11 @@ from typing import Any
 from collection import OUT, data_argument
 
 from pagelens import Library
-from pagelens.ingest.layout import iou
+from pagelens.ingest.layout import find_layout, iou
 
 LABELS = Path(__file__).parent.parent / "tests" / "region_labels.json"
+TIMED = 4
+"""Every so many files are timed."""
 Page = tuple[str, int]
 """SHA-256 of its file, and its number from 0."""
 Found = Mapping[Page, dict[str, Any]]
@@ -29,7 +37,14 @@ Found = Mapping[Page, dict[str, Any]]
 
 def main() -> None:
     """Read what is not read yet, print, write JSON."""
-    arguments = data_argument(__doc__).parse_args()
+    parser = data_argument(__doc__)
+    parser.add_argument("--time", action="store_true", help="measure what regions cost")
+    arguments = parser.parse_args()
+    if arguments.time:
+        rows = _time(sorted((arguments.data / "mmdocir-dev" / "pdf").glob("*.pdf"))[::TIMED])
+        OUT.mkdir(exist_ok=True)
+        (OUT / "regions_time.json").write_text(json.dumps({"schema": 1, "results": rows}, indent=1) + "\n")
+        return
     reports = _found(arguments.data / "mmdocir-dev" / "pdf", "mmdocir-dev", "light")
     forms = _found(arguments.data / "fara-dev", "fara-dev", "words")
     labels = json.loads(LABELS.read_text(encoding="utf-8"))
@@ -40,6 +55,30 @@ def main() -> None:
     }
     OUT.mkdir(exist_ok=True)
     (OUT / "regions.json").write_text(json.dumps({"schema": 1, "results": results}, indent=1) + "\n")
+
+
+def _time(files: list[Path]) -> dict[str, Any]:
+    """Seconds of an ingest with regions, one without, and the layout model alone over its pages."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as place:
+        for name in ("without", "with", "with again", "without again"):
+            with Library(Path(place) / name, "words") as library:
+                started = time.perf_counter()
+                pages = library.ingest(*files, readers=1, regions=not name.startswith("without")).pages
+                seconds[name] = time.perf_counter() - started
+                ids = [page["page_id"] for page in library.pages()]
+                if name == "without":
+                    started = time.perf_counter()
+                    for page_id in ids:
+                        find_layout(library.image(page_id))
+                    seconds["layout"] = time.perf_counter() - started
+    reading, whole = (seconds[name] + seconds[f"{name} again"] for name in ("without", "with"))
+    ratio = whole / (reading + 2 * seconds["layout"])
+    print(
+        f"{pages} pages, one reader: {whole / 2:.1f} s with regions, {reading / 2:.1f} s "
+        f"without, {seconds['layout']:.1f} s the layout model alone; ratio {ratio:.2f}"
+    )
+    return {"pages": pages, "seconds": seconds, "ratio": ratio}
 
 
 def _found(folder: Path, name: str, profile: str) -> Found:

@@ -44,7 +44,7 @@ class Pieces:
 
 
 class Ink:
-    """What is drawn on a page beside its words.
+    """What is drawn on a page beside its words; looked at when somebody asks.
 
     Args:
         picture: The page as shown, RGB or L.
@@ -55,13 +55,24 @@ class Ink:
     def __init__(self, picture: PIL.Image.Image, page: Page, words: Sequence[Word]) -> None:
         self.scale = picture.width / page.width
         """Pixels a point."""
-        self.grey = np.asarray(picture.convert("L"))
+        self._picture, self._words = picture, words
+
+    @cached_property
+    def grey(self) -> np.ndarray:
         """0 black to 255 white, shape (height, width)."""
-        self.colour = None if picture.mode == "L" else np.asarray(picture.convert("RGB"), dtype=np.int16)
+        return np.asarray(self._picture.convert("L"))
+
+    @cached_property
+    def colour(self) -> np.ndarray | None:
         """Red, green, blue, shape (height, width, 3); None of a page that has none."""
-        self.dark = darkness(picture)
+        if self._picture.mode == "L":
+            return None
+        return np.asarray(self._picture.convert("RGB"), dtype=np.int16)
+
+    @cached_property
+    def dark(self) -> np.ndarray:
         """Where ink is, bool, shape (height, width)."""
-        self._words = words
+        return darkness(self._picture)
 
     @cached_property
     def rules(self) -> np.ndarray:

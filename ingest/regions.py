@@ -92,16 +92,15 @@ def _find(content: PageContent, seconds: float) -> Regions:
                 captions.append(box)
     scanned = _is_scanned(content)
     ink = Ink(picture, page, words)
+    pasted = [each.box for each in content.drawn if each.kind == "image" and _may_be_signed(each.box)]
     cut = ""
     if time.monotonic() > deadline:
         cut = f"took longer than {seconds:g} s"
-    elif len(ink.pieces.areas) > MOST_PIECES:
+    elif (scanned or pasted) and len(ink.pieces.areas) > MOST_PIECES:
         cut = f"has {len(ink.pieces.areas)} pieces of ink, as noise has"
-    else:
-        pasted = [each.box for each in content.drawn if each.kind == "image" and _may_be_signed(each.box)]
-        if scanned or pasted:
-            written = find_written(ink, words, None if scanned else pasted)
-            found += [Region(each.kind, each.box, each.confidence) for each in written]
+    elif scanned or pasted:
+        written = find_written(ink, words, None if scanned else pasted)
+        found += [Region(each.kind, each.box, each.confidence) for each in written]
         if scanned:
             found += [Region("stamp", each.box, each.confidence) for each in find_stamps(ink)]
     if time.monotonic() <= deadline:

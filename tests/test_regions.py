@@ -32,7 +32,8 @@ from pagelens.records import Box, Drawn, Page, PageContent, PageText, Region, Wo
 from pagelens.sample import make_sample
 from pagelens.sample.hand import sign
 from pagelens.sample.sheet import SANS, Sheet, Style
-from pagelens.store.points import regions_of, regions_payload
+from pagelens.store.plan import Point
+from pagelens.store.points import page_point_id, regions_of, regions_payload
 from pagelens.things import known, named
 
 DPI = 150
@@ -383,3 +384,9 @@ def test_ingest_later_and_filter(tmp_path: Path) -> None:
     with Library(tmp_path / "at once", profile="words") as library:
         library.ingest(lease, readers=1)
         assert {page["page_id"]: page["regions"] for page in library.pages()} == later
+        assert list(library.check()) == []
+        point = page_point_id(hits[0].page_id)
+        library._store.update([Point(point, {"regions_cut": "has 12000 pieces of ink, as noise has"})])
+        [cut] = library.check()
+        assert (cut.kind, cut.name, cut.is_fault) == ("cut off", hits[0].page_id, False)
+        assert "it has 12000 pieces of ink" in cut.about

@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     """One thing worth knowing about a page or a document."""
 
     kind: str
-    """`"damaged"` and `"incomplete"` are faults; `"blank"` and `"unsure"` are pages worth a look."""
+    """`"damaged"` and `"incomplete"` are faults; `"blank"`, `"unsure"`, `"cut off"` are pages to look at."""
     name: str
     """page_id, or doc_id for a document."""
     place: str
@@ -48,7 +48,7 @@ def check(store: Store, files: PageFiles) -> Iterator[Finding]:
             return Finding(kind, doc_id, path, about)
         return Finding(kind, f"{doc_id}#{number}", f"{path}, page {number + 1}" if path else "", about)
 
-    keys = ["doc_id", "number", "words", "confidence", "digests"]
+    keys = ["doc_id", "number", "words", "confidence", "digests", "regions_cut"]
     for point in store.scroll(Where({"kind": "page"}), payload=keys):
         page = point.payload
         doc_id, number = page["doc_id"], page["number"]
@@ -69,6 +69,10 @@ def check(store: Store, files: PageFiles) -> Iterator[Finding]:
             yield found("blank" if blank else "unsure", about, doc_id, number)
         elif page["confidence"] is not None and page["confidence"] < UNSURE:
             yield found("unsure", f"words read with a confidence of {page['confidence']:.0%}", doc_id, number)
+        if page.get("regions_cut"):
+            yield found(
+                "cut off", f"not all of its regions were looked for: it {page['regions_cut']}", doc_id, number
+            )
     for point in store.scroll(Where({"kind": "failure"}), payload=["doc_id", "page"]):
         if point.payload["page"] is not None:
             present.setdefault(point.payload["doc_id"], set()).add(point.payload["page"])
