@@ -8,15 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from made import write_pdf
 from qdrant_server import Server, serving
+from test_cli import Here
 
 from pagelens import ExitCode, Library, UsageError
 from pagelens.doctor import examine
 from pagelens.errors import LibraryBusy, Missing
 from pagelens.places import Place
+from pagelens.sample import make_sample
 from pagelens.store import rpc
 from pagelens.store.cache import Cache
 from pagelens.store.pages import PageFiles
@@ -140,6 +144,44 @@ def test_on_the_command_line(running: Server, small_office: Path, tmp_path: Path
     done = run("status", PAGELENS_LIBRARY=running.url)
     assert done.returncode == ExitCode.USAGE
     assert "--pages" in done.stderr
+
+
+def test_tenants_on_the_command_line(
+    running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One has a signed lease with its regions, the other a letter and a copy of the first one's library."""
+    make_sample(tmp_path / "scans")
+    (tmp_path / "own").mkdir()
+    lease = (tmp_path / "scans" / "lease-mill-street.pdf").rename(tmp_path / "own" / "lease.pdf")
+    letter = write_pdf(tmp_path / "letter.pdf", ["The ferry leaves at nine."])
+
+    def of(tenant: str) -> tuple[object, ...]:
+        where = ("--library", running.url, "--collection", "tenants", "--pages", tmp_path / tenant)
+        return (*where, "--tenant", tenant)
+
+    here = Here(monkeypatch, capsys)
+
+    def told(*arguments: object) -> list[Any]:
+        return [json.loads(line) for line in here(*arguments, "--json").splitlines()]
+
+    for tenant, path in (("archive", lease), ("museum", letter)):
+        told("ingest", path, "--profile", "words", *of(tenant))
+    [found] = told("search", "lease", "--has", "signature", *of("archive"))
+    [hit] = found["hits"]
+    assert hit["page"] == 4 and hit["evidence"][0]["text"] == "signature"
+    [about] = told("status", *of("archive"))
+    assert about["regions"]["signature"] == 1 and about["documents"] == 1
+    for query, expected in (("ferry", "letter.pdf"), ("lease landlord rent signature", None)):
+        [found] = told("search", query, *of("museum"))
+        assert [Path(each["path"]).name for each in found["hits"]] == ([expected] if expected else [])
+    assert [Path(page["path"]).name for page in told("pages", *of("museum"))] == ["letter.pdf"]
+    assert run("remove", lease, *of("museum")).returncode == ExitCode.USAGE
+    copy = ("--from", running.url, "--from-collection", "tenants", "--from-pages", tmp_path / "museum")
+    told("migrate", *copy, "--from-tenant", "museum", "--to", tmp_path / "copy")
+    [page] = told("pages", "--library", tmp_path / "copy")
+    assert Path(page["path"]).name == "letter.pdf"
+    told("remove", letter, *of("museum"))
+    assert told("pages", *of("museum")) == [] and len(told("pages", *of("archive"))) > 3
 
 
 def test_a_refused_key_is_a_usage_error_and_stays_secret(running: Server, tmp_path: Path) -> None:

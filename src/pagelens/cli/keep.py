@@ -146,6 +146,10 @@ def migrate(
         str | None,
         typer.Option(metavar="NAME", help="--collection of a source on a server.", rich_help_panel=SERVER),
     ] = None,
+    from_tenant: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="--tenant of a source on a server.", rich_help_panel=SERVER),
+    ] = None,
     to_pages: Annotated[
         str | None,
         typer.Option(metavar="DIR|URL", help="--pages of a target on a server.", rich_help_panel=SERVER),
@@ -153,6 +157,10 @@ def migrate(
     to_collection: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="--collection of a target on a server.", rich_help_panel=SERVER),
+    ] = None,
+    to_tenant: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="--tenant of a target on a server.", rich_help_panel=SERVER),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -166,7 +174,10 @@ def migrate(
     from pagelens.migrating import migrate as copy
     from pagelens.places import Place
 
-    places = Place.of(source, from_pages, from_collection), Place.of(target, to_pages, to_collection)
+    places = (
+        Place.of(source, from_pages, from_collection, from_tenant),
+        Place.of(target, to_pages, to_collection, to_tenant),
+    )
     with meter(as_json) as tell:
         done = copy(*places, lambda now, total, what: tell(now, total, f"{now} of {total} {what}"))
     if as_json:

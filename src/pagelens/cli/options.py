@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -51,6 +51,14 @@ PagesRoot = Annotated[
 Collection = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Its collection. Default: pagelens.", rich_help_panel=SERVER),
+]
+Tenant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Whose library it is, where several share a collection; each with its own --pages.",
+        rich_help_panel=SERVER,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Models = Annotated[
@@ -111,8 +119,18 @@ BY_ID = "{doc_id}#{number}"
 """How pages are named where nothing else is said."""
 
 
-_elsewhere: ContextVar[tuple[str | None, str | None]] = ContextVar("_elsewhere", default=(None, None))
-"""`--pages` and `--collection` of the command that runs."""
+class _Elsewhere(NamedTuple):
+    """What `--library` leaves open of a library on a server."""
+
+    pages: str | None = None
+    collection: str | None = None
+    tenant: str | None = None
+
+
+_OPTIONS = {"pages": PagesRoot, "collection": Collection, "tenant": Tenant}
+_HERE = _Elsewhere()
+_elsewhere: ContextVar[_Elsewhere] = ContextVar("_elsewhere", default=_HERE)
+"""Of the command that runs."""
 
 
 def library_command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -120,20 +138,19 @@ def library_command(name: str | None = None) -> Callable[[Callable[..., None]], 
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def run(*, pages: str | None = None, collection: str | None = None, **given: Any) -> None:
-            _elsewhere.set((pages, collection))
+        def run(**given: Any) -> None:
+            _elsewhere.set(_Elsewhere(*(given.pop(name) for name in _OPTIONS)))
             command(**given)
 
-        more = {"pages": PagesRoot, "collection": Collection}
         kind = inspect.Parameter.KEYWORD_ONLY
         signature = inspect.signature(command, eval_str=True)
         parameters = [each.replace(kind=kind) for each in signature.parameters.values()]
         parameters += [
             inspect.Parameter(name, kind, default=None, annotation=annotation)
-            for name, annotation in more.items()
+            for name, annotation in _OPTIONS.items()
         ]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {**command.__annotations__, **more}
+        run.__annotations__ = {**command.__annotations__, **_OPTIONS}
         app.command(name)(run)
         return command
 
@@ -146,7 +163,7 @@ def cascade_of(rerank: list[str] | None) -> Cascade:
 
 
 def place_of(library: str | None) -> Place:
-    """Where `--library`, `--pages` and `--collection` say that it lies."""
+    """Where `--library` and the options of a server say that it lies."""
     from pagelens.places import Place
 
     return Place.of(library, *_elsewhere.get())
@@ -170,9 +187,9 @@ def open_library(
     place = place_of(library)
     if must_exist and not place.exists():
         raise UsageError(f"there is no library at {place}; `pagelens ingest PATH --library {place}` makes it")
-    pages, collection = _elsewhere.get()
+    pages, collection, tenant = _elsewhere.get()
     try:
-        return Library(library, profile, models, looking, pages=pages, collection=collection)
+        return Library(library, profile, models, looking, pages=pages, collection=collection, tenant=tenant)
     except PermissionError as error:
         raise UsageError(
             f"{place} cannot be opened ({error.strerror}); choose another with --library"
