@@ -24,12 +24,14 @@ from pagelens.calibration import Calibration
 from pagelens.evaluation import Evaluation, evaluate
 from pagelens.evaluation import report as reported
 from pagelens.measures import MEASURES, correlation, measured, oracle, promoted
+from pagelens.ranking import FUSION
 from pagelens.records import Candidate, Query
 from pagelens.rerankers.evidence import FEATURES, Coefficients
 from pagelens.runs import Question
 from pagelens.searching import Cascade, Found, Step
 from pagelens.second_stage import hold_out, noise, rerankings
 from pagelens.sweeping import enough, skip_margin
+from pagelens.weighing import fused_order, list_weights
 
 QUESTIONS = [
     Question("q1", "who signed the lease?", {}, 1),
@@ -69,6 +71,7 @@ class AskedOffice(Office):
     """The office of plain loops, as an evaluation asks it."""
 
     kept: Calibration | None = None
+    weights = FUSION
 
     def pages(self) -> list[dict[str, Any]]:
         return [
@@ -128,6 +131,36 @@ def test_one_search_gives_the_order_of_every_stage(small_library: Library) -> No
             assert asked.runs[stage][question.id] == order_of(small_library, question, stage=stage)
         assert asked.runs["rules"][question.id] == order_of(small_library, question)
     assert asked.runs["rules"]["q3"] != asked.runs["rerank"]["q3"]  # it names a page
+    for answer in asked.answers:
+        assert fused_order(answer.lists, asked.weights) == answer.orders["fused"]
+
+
+@pytest.mark.parametrize(
+    ("useful", "used", "expected"),
+    [("look", 0.25, {"look": 2.0}), ("bm25", 2.0, {"look": 0.0}), ("both", 1.0, {})],
+)
+def test_a_list_that_should_count_more_or_less_is_named(
+    useful: str, used: float, expected: dict[str, float]
+) -> None:
+    """One list knows the answer and the other is noise, or both know it."""
+    draw = np.random.default_rng(0)
+    pages = [f"p{n}" for n in range(30)]
+    lists, relevant = [], []
+    for _ in range(60):
+        answer = int(draw.integers(30))
+        relevant.append(pages[answer])
+        own = {}
+        for name in ("bm25", "look"):
+            scores = draw.normal(size=30)
+            scores[answer] += 2.5 if useful in (name, "both") else 0.0
+            own[name] = dict(zip(pages, scores.tolist(), strict=True))
+        lists.append(own)
+
+    def quality(orders: Sequence[Sequence[str]]) -> np.ndarray:
+        return np.array([1 / (1 + order.index(each)) for order, each in zip(orders, relevant, strict=True)])
+
+    found = list_weights(lists, {"bm25": 1.0, "look": used}, quality, np.arange(60))
+    assert {each.name: each.best for each in found if each.pays and each.name == "look"} == expected
 
 
 def test_measures_are_those_of_ir_measures() -> None:

@@ -85,6 +85,8 @@ class Answer:
     """The candidates that are relevant, by id."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
     """What each reranker saw, by stage; without those whose scores cannot be read back."""
+    lists: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """List of the first stage -> scores of its candidates by id."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Asked:
     """One a question; none where the runs were read from files."""
     steps: Sequence[Step] = ()
     """The rerankers."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the lists in the fusion; none where the runs were read from files."""
 
     def run(self, orders: Sequence[Sequence[str]], whole: bool = False) -> Run:
         """Orders by point ids, one a question, as a run; `whole`: of all pages."""
@@ -198,8 +202,12 @@ def ask(
         read = every_order(trace, steps)
         grades = task.qrels[each.id]
         relevant = {id: page for id, page in found.items() if grades.get(pages[id].name, 0) > 0}
-        answers.append(Answer(read, trace.timings, relevant, _seen(read, steps, found)))
-    empty = Asked(task, pages, {}, answers, steps)
+        lists = {
+            name: {id: page.stages[name].score for id, page in found.items() if name in page.stages}
+            for name in trace.stages[:-1]
+        }
+        answers.append(Answer(read, trace.timings, relevant, _seen(read, steps, found), lists))
+    empty = Asked(task, pages, {}, answers, steps, library.weights)
     names = [name for name in answers[0].orders if name in held]
     return replace(empty, runs={name: empty.run([each.orders[name] for each in answers]) for name in names})
 

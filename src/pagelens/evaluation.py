@@ -36,6 +36,7 @@ from pagelens.second_stage import (
 )
 from pagelens.significance import Difference, Interval, compare, holm, intervals
 from pagelens.verdict import MEASURE, SURE, Lift, Preference, Signals, Verdict, decide
+from pagelens.weighing import ListWeight, list_weights
 
 if TYPE_CHECKING:
     from pagelens.library import Library
@@ -124,6 +125,8 @@ class Evaluation:
     advice: Advice
     reliability: Reliability
     """Of the last reranker's probabilities."""
+    weights: Sequence[ListWeight]
+    """Of the lists in the fusion, each at other weights; none of stored runs."""
 
     @property
     def last(self) -> StageReport:
@@ -155,6 +158,7 @@ class Evaluation:
                 "sweep": advice.sweep,
                 "exhaustive": advice.exhaustive,
                 "splits": advice.splits,
+                "weights": self.weights,
                 "advice": {
                     "depth": advice.enough and advice.enough.depth,
                     "skip_margin": advice.margin,
@@ -281,7 +285,16 @@ def report(
         decide(signals, prefer),
         advice,
         reliability(asked, last, kept),
+        _weights(asked, measure),
     )
+
+
+def _weights(asked: Asked, measure: str) -> list[ListWeight]:
+    def quality(orders: Sequence[Sequence[str]]) -> np.ndarray:
+        return measured(asked.task.qrels, asked.run(orders), [measure])[measure]
+
+    lists = [each.lists for each in asked.answers]
+    return list_weights(lists, asked.weights, quality, asked.task.groups)
 
 
 def _left(budget_ms: float | None, before: StageReport) -> float | None:

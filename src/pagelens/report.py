@@ -160,10 +160,25 @@ def _second_stage(evaluation: Evaluation) -> list[str]:
     found += _splits(evaluation)
     if advice.sweep:
         found.append(f"next: {advice.next}")
+    found += _weights(evaluation)
     if evaluation.noise is not None:
         found.append(f"scored again in another order, {evaluation.measure} moves by {evaluation.noise:.4f}")
     if evaluation.top:
         found.append(_likely(evaluation))
+    return found
+
+
+def _weights(evaluation: Evaluation) -> list[str]:
+    """The lists that should count more, or less, in the fusion."""
+    paying = [each for each in evaluation.weights if each.pays]
+    found = [
+        f"the list {each.name} counts {each.used:g} in the fusion, {each.best:g} is best here: "
+        f"{each.gain.mean:+.3f} {_span(each.gain.low, each.gain.high)}, p = {each.p:.2g}, out of fold; "
+        f"`pagelens weigh {each.name}={each.best:g}` sets it"
+        for each in paying
+    ]
+    if evaluation.weights and not paying:
+        found.append("weights of the lists: none is worth changing by itself, as far as these questions tell")
     return found
 
 
