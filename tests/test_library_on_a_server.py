@@ -19,6 +19,7 @@ from test_cli import Here
 from pagelens import ExitCode, Library, UsageError
 from pagelens.doctor import examine
 from pagelens.errors import LibraryBusy, Missing
+from pagelens.migrating import migrate
 from pagelens.places import Place
 from pagelens.sample import make_sample
 from pagelens.store import rpc
@@ -90,6 +91,41 @@ def test_a_tenant_has_a_library_of_its_own(running: Server, small_office: Path, 
             assert archive.status()["pages"] == 0
             assert museum.status()["pages"] == 6
             assert museum.search("who signed the lease?", 1)[0].doc_id == doc_id
+
+
+def test_page_files_in_s3(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As moto answers for S3: written, read back, copied, missed, removed."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install s3fs 'moto[server]'")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed: pip install s3fs 'moto[server]'")
+    there = moto.ThreadedMotoServer("127.0.0.1", 0)
+    there.start()
+    try:
+        host, port = there.get_host_and_port()
+        here = {
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "XDG_CACHE_HOME": str(tmp_path),
+        }
+        for name, value in (here | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+            monkeypatch.setenv(name, value)
+        bucket = s3fs.S3FileSystem()
+        bucket.mkdir("scans")
+        path = write_pdf(tmp_path / "in" / "ferry.pdf", ["The ferry leaves at nine.", "It is blue."])
+        with Library(running.url, "words", pages="s3://scans/pages", collection="s3") as library:
+            assert not library.ingest(path, readers=1, regions=False).failed
+            assert len(bucket.find("scans/pages")) == 4
+            [hit] = library.search("ferry")
+            assert hit.open_image().size == (1240, 1755) and library.words(hit.page_id).text.startswith("The")
+            assert list(library.check()) == []
+            migrate(library.place, Place.of(tmp_path / "copy"))
+            bucket.rm(bucket.find("scans/pages")[0])
+            assert [each.kind for each in library.check()] == ["damaged"]
+            library.remove(path)
+            assert bucket.find("scans/pages", refresh=True) == []
+        with Library(tmp_path / "copy") as copied:
+            assert len(copied.search("ferry")) == 1 and list(copied.check()) == []
+    finally:
+        there.stop()
 
 
 def test_a_server_that_goes_away_during_ingest(
