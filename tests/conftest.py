@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import torch
 from made import write_pdf
 
 from pagelens import Library
@@ -81,3 +82,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], capture_output=True)
         time.sleep(0.05)
     assert not place.is_mount()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Several threads that wait for each other take far longer over a tiny model."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

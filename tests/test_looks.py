@@ -38,6 +38,7 @@ from pagelens.store.plan import Point, Schema, VectorSpec, Where
 from pagelens.store.points import FIELDS, page_point_id
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
@@ -46,15 +47,6 @@ TEXTS = ["The lease of the harbour", "Rent is due in May", "Minutes of the board
 QUESTION = "rent of the harbour"
 TURBO = 0.03
 """How far MaxSim over what the store keeps in about a byte a number may be off, by a token of a question."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads that wait for each other take far longer over a tiny model."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

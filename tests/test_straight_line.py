@@ -6,7 +6,7 @@ And the checkpoints themselves: that they load, that scores spread, that a wrong
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 QUERY = "What is the rent?"
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def made_page(width: int, height: int, seed: int = 0) -> Image.Image:
     """Coloured blocks: nowhere two alike, so that a piece in the wrong place is seen."""
@@ -61,15 +63,6 @@ WIDE = made_page(230, 120, seed=1)
 TEXTS: list[Side] = ["The rent is 1,250 a month.", "yes\n\nand no", ""]
 IMAGES: list[Side] = [UPRIGHT, WIDE]
 BOTH: list[Side] = [{"image": UPRIGHT, "text": "Lease"}, {"image": WIDE, "text": "Lease"}]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small gain nothing from threads, and lose minutes to them where processors are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

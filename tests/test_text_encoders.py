@@ -24,17 +24,10 @@ from pagelens.weights import fetch
 
 pytest.importorskip("sentence_transformers", reason="the extra `rerank` is not installed")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEXTS = ["The lease of the harbour", "Rent is due in May", "Minutes of the board", "A chart of revenue"]
 QUESTION = "when must the tenant pay?"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads that wait for each other take far longer over a tiny model."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

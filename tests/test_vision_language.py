@@ -30,16 +30,10 @@ from pagelens.rerankers.vision_language import VisionLanguageReranker
 from pagelens.store.pages import PageFiles
 from pagelens.weights import MODELS
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads that wait for each other take far longer over a tiny model."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 FAMILIES = ("jina-m0", "nemotron-vl", "qwen3-vl-2b")

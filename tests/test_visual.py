@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from pagelens.records import Page
 from pagelens.weights import MODELS
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
@@ -61,15 +62,6 @@ LATE = ("colmodernvbert", "colqwen2", "colpali-1.3")
 SINGLE = ("qwen3-vl-embedding-2b", "nemotron-embed-vl")
 PAGES = [made_page(150, 210), made_page(230, 120, seed=1), made_page(60, 330, seed=2), made_page(150, 210, 3)]
 QUESTIONS = ("What is the rent?", "  two  spaces", "yes\n\nand no", "ümlaut 1,250")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads that wait for each other take far longer over a tiny model."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

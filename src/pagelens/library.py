@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pagelens import inventory
 from pagelens.calibration import CalibratedStage, Calibration, choose_calibration, keep_likely
 from pagelens.errors import Missing, UsageError
 from pagelens.evidence import evidence, seen
@@ -29,11 +30,12 @@ from pagelens.looks import (
     look_vectors,
     vector_name,
 )
+from pagelens.models import Models
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, Profile, choose
 from pagelens.ranking import FUSION, OTHER, Ranked, falling
-from pagelens.records import REGION_KINDS, Candidate, Page, PageText, Query, SparseVector
-from pagelens.rerankers import FAMILIES, VISION_LANGUAGE, Looking, load_reranker
+from pagelens.records import Candidate, Page, PageText, Query, SparseVector
+from pagelens.rerankers import FAMILIES, Looking
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
 from pagelens.rules import Rule, on_named_pages, pages_named
@@ -51,7 +53,7 @@ from pagelens.searching import (
     parse_cascade,
 )
 from pagelens.store.plan import FieldKind, Point, Schema, Vector, VectorSpec, Where
-from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id, regions_of
+from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id
 from pagelens.things import known, named, shown
 
 if TYPE_CHECKING:
@@ -105,14 +107,12 @@ class Library:
         counts: LooksCounts | None = None,
     ) -> None:
         self.place = Place.of(folder, pages, collection, tenant)
-        self._wanted, self._models, self._looking = profile, models, looking or Looking()
+        self._wanted, self._models = profile, models
         self._counts = counts or LooksCounts()
-        self._models_loaded: dict[str, Reranker] = {}
-        self._encoders_loaded: dict[str, VisualEncoder] = {}
-        self._text_encoders_loaded: dict[str, SentenceText] = {}
         if profile != "auto":
             choose(profile, models)  # a wrong name is said before anything is made
         self._store, self._files = self.place.open()
+        self._loaded = Models(models, looking or Looking(), self._files)
         self._declare()
 
     @property
@@ -506,16 +506,7 @@ class Library:
         if name == "evidence" or name.endswith(".json"):
             coefficients = Coefficients.load(None if name == "evidence" else Path(name))
             return EvidenceReranker(tuple(self._settings["languages"]), coefficients, self._searcher.idf)
-        if name not in self._models_loaded:
-            if name in VISION_LANGUAGE:
-                self._models_loaded[name] = load_reranker(
-                    name, files=self._files, models=self._models, **asdict(self._looking)
-                )
-            else:
-                from pagelens.rerankers.text import TextReranker
-
-                self._models_loaded[name] = TextReranker.load(name, self._models)
-        return self._models_loaded[name]
+        return self._loaded.reranker(name)
 
     def keep(self, calibration: Calibration) -> None:
         """From now on hits of exactly that reranker have a probability; one kept before is replaced."""
@@ -569,18 +560,7 @@ class Library:
 
     def encoder(self, name: str) -> VisualEncoder:
         """The visual encoder that `ingest --image` calls so; loaded once."""
-        if name not in self._encoders_loaded:
-            from pagelens.encoders import load_encoder
-
-            looking = self._looking
-            self._encoders_loaded[name] = load_encoder(
-                name,
-                device=looking.device,
-                dtype=looking.dtype,
-                models=self._models,
-                commercial=looking.commercial,
-            )
-        return self._encoders_loaded[name]
+        return self._loaded.visual(name)
 
     def warm(
         self,
@@ -633,85 +613,20 @@ class Library:
 
     def pages(self) -> Iterator[dict[str, Any]]:
         """One record a page, by document and number, as `pagelens pages --json` prints them."""
-        paths = {point.payload["doc_id"]: self._paths(point)[0] for point in self._documents()}
-        keys = ["doc_id", "number", "width", "height", "text_source", "words", "regions"]
-        pages = [point.payload for point in self._store.scroll(Where({"kind": "page"}), payload=keys)]
-        for page in sorted(pages, key=lambda page: (paths[page["doc_id"]], page["number"])):
-            yield {
-                "page_id": f"{page['doc_id']}#{page['number']}",
-                "path": paths[page["doc_id"]],
-                "page": page["number"] + 1,
-                "width": page["width"],
-                "height": page["height"],
-                "text_source": page["text_source"],
-                "words": page["words"],
-                "regions": [each.as_dict() for each in regions_of(page)],
-            }
+        return inventory.pages(self._store, self._paths)
 
     def failures(self) -> list[Failure]:
         """Files and pages that could not be read."""
-        from pagelens.indexing import Failure
-
-        points = self._store.scroll(Where({"kind": "failure"}))
-        found = [
-            Failure(
-                self._paths(point)[0],
-                None if point.payload["page"] is None else point.payload["page"] + 1,
-                point.payload["stage"],
-                point.payload["reason"],
-            )
-            for point in points
-        ]
-        return sorted(found, key=lambda failure: (failure.path, failure.page or 0))
+        return inventory.failures(self._store, self._paths)
 
     def status(self) -> dict[str, Any]:
         """Counts, failures, missing files, signatures, bytes: what `pagelens status --json` prints."""
-        paths = [path for point in self._documents() for path in self._paths(point)]
-        return {
-            "schema": 1,
-            "documents": self._store.count(Where({"kind": "document"})),
-            "pages": self._store.count(Where({"kind": "page"})),
-            "failed": [
-                {"path": f.path, "page": f.page, "stage": f.stage, "reason": f.reason}
-                for f in self.failures()
-            ],
-            "missing": sorted(path for path in paths if not Path(path).exists()),
-            "signatures": self._settings["signatures"],
-            "stale": self._stale(),
-            "regions": self._has(),
-            "bytes": {**self._files.size(), **self._store.size()},
-        }
+        return inventory.status(self._store, self._files, self._paths, self._settings)
 
     # inside
 
-    def _has(self) -> dict[str, int]:
-        """Pages by what is on them, as far as they were looked at."""
-        counts = {kind: self._store.count(Where({"kind": "page", "has": kind})) for kind in REGION_KINDS}
-        return {kind: count for kind, count in counts.items() if count}
-
-    def _stale(self) -> dict[str, int]:
-        """Pages by artefact that the next ingest of their file makes anew: they were made otherwise."""
-        from pagelens.ingest.reading import ReadSettings
-
-        current: dict[str, tuple[str, ...]] = {
-            name: (made,) for name, made in self._settings["signatures"].items()
-        }
-        engine, languages = self._settings["ocr"], tuple(self._settings["languages"])
-        if engine is not None:
-            reading = ReadSettings(ocr=engine, languages=languages)
-            current["image"] = (reading.image_signature,)
-            current["words"] = (reading.words_signature("layer"), reading.words_signature(engine))
-            current["bm25"] = (_sparse(languages).signature,)
-        pages = self._store.count(Where({"kind": "page"}))
-        counts = {
-            name: pages - self._store.count(Where({"kind": "page", f"signatures.{name}": made}))
-            for name, made in current.items()
-        }
-        return {name: count for name, count in counts.items() if count}
-
     @cached_property
     def _searcher(self) -> Searcher:
-        signatures = self._settings["signatures"]
         sparse = _sparse(tuple(self._settings["languages"]))
         if not self._settings["signatures"]:
             raise UsageError(f"{self.place} is empty; `pagelens ingest PATH` fills it")
@@ -720,11 +635,7 @@ class Library:
                 f"this library was made with profile {self._profile_name}, not {self._wanted}; leave the "
                 f"profile out, or ingest its files again with --profile {self._wanted}"
             )
-        if sparse.signature != signatures.get("bm25"):
-            raise UsageError(
-                f"this library's words were indexed with {signatures.get('bm25')!r}, this version searches "
-                f"with {sparse.signature!r}; `pagelens ingest` its files again"
-            )
+        self._agree("bm25", sparse.signature)
         return Searcher(
             self._store,
             self._paths,
@@ -756,25 +667,24 @@ class Library:
             Missing: its model is not there.
             UsageError: the stored vectors are of other weights.
         """
-        encoder = self._load_text_encoder(about["encoder"])
-        stored = self._settings["signatures"][name]
-        if encoder.signature != stored:
-            raise UsageError(
-                f"this library's text was encoded with {stored!r}, this question would be with "
-                f"{encoder.signature!r}; `pagelens ingest` its files again with --text {about['encoder']}"
-            )
+        encoder = self._loaded.further_text(about["encoder"])
+        self._agree(name, encoder.signature, f"with --text {about['encoder']}")
         return encoder
 
-    def _load_text_encoder(self, name: str) -> SentenceText:
-        """Loaded once."""
-        if name not in self._text_encoders_loaded:
-            from pagelens.encoders import load_text_encoder
+    def _agree(self, name: str, made: str, cure: str = "") -> None:
+        """Refuse to compare vectors of a question with those that something else made.
 
-            looking = self._looking
-            self._text_encoders_loaded[name] = load_text_encoder(
-                name, looking.device, looking.dtype, models=self._models
+        Args:
+            name: Of the stored vectors.
+            made: What a question would be encoded with.
+            cure: How the files are ingested again, and else.
+        """
+        stored = self._settings["signatures"].get(name)
+        if made != stored:
+            raise UsageError(
+                f"this library's vectors {name} were made with {stored!r}, this question's would be with "
+                f"{made!r}; {f'`pagelens ingest` its files again {cure}'.strip()}"
             )
-        return self._text_encoders_loaded[name]
 
     @cached_property
     def _looks(self) -> dict[str, QueryLooks]:
@@ -797,38 +707,15 @@ class Library:
         except Missing as error:
             raise Missing(f"{error}; or go without: `--no-looks`, looks=False") from error
         made = look_signature(encoder, LookSettings(about["storage"], about["pooling"]))
-        stored = self._settings["signatures"][name]
-        if made != stored:
-            raise UsageError(
-                f"this library's page images were encoded with {stored!r}, this question would be with "
-                f"{made!r}; `pagelens ingest` its files again with --image {about['encoder']}, or go "
-                "without: `--no-looks`, looks=False"
-            )
+        cure = f"with --image {about['encoder']}, or go without: `--no-looks`, looks=False"
+        self._agree(name, made, cure)
         return encoder
 
     @cached_property
     def _text(self) -> TextEncoder:
-        encoder = self._load_text(PROFILES["light"])
-        stored = self._settings["signatures"]["text"]
-        if encoder.signature != stored:
-            raise UsageError(
-                f"this library's text was encoded with {stored!r}, this version searches with "
-                f"{encoder.signature!r}; `pagelens ingest` its files again"
-            )
+        encoder = self._loaded.text()
+        self._agree("text", encoder.signature)
         return encoder
-
-    def _load_text(self, profile: Profile) -> TextEncoder:
-        from pagelens.encoders.text import TextEncoder
-        from pagelens.weights import MODELS, fetch
-
-        assert profile.text_model is not None
-        try:
-            folder = fetch(profile.text_model, self._models)
-        except Missing as error:
-            raise Missing(
-                f"{error}; or go without: `--profile words` to ingest, `--stage bm25` to search"
-            ) from error
-        return TextEncoder(folder, MODELS[profile.text_model].revision)
 
     def _choose(self) -> tuple[Profile, str]:
         """The profile asked for; `auto` keeps the one a library was made with."""
@@ -1075,10 +962,10 @@ class Library:
         say(f"{why}; OCR by {ocr.version(engine)}, {'+'.join(spoken)}")
         encoders: dict[str, PageEncoder] = {"bm25": _sparse(spoken)}
         if profile.text_model:
-            encoders["text"] = self._load_text(profile)
+            encoders["text"] = self._loaded.text(profile)
         texts = dict(self._settings["texts"])
         for name in dict.fromkeys([*(about["encoder"] for about in texts.values()), *text]):
-            encoder = self._load_text_encoder(name)
+            encoder = self._loaded.further_text(name)
             encoders[vector_name(name)] = encoder
             texts[vector_name(name)] = {"encoder": name, "kind": encoder.kind, "size": encoder.size}
             say(f"{name}: {f'{encoder.size} numbers a window' if encoder.size else 'terms with weights'}")
