@@ -36,7 +36,7 @@ WEIGHTS: Mapping[str, float] = {
 THRESHOLD = 7.5
 """A logistic model: a figure is a chart as likely as the weighted sum is over this. Fitted to 116
 charts and 80 other figures, evidence boxes of `mmdocir-dev` and pages of `opencqa-dev`; out of fold 79% of
-the charts were known and 21% of the others taken for one."""
+the charts were known and 21% of the others taken for one. `benchmarks/chart_weights.py` fits them anew."""
 SIDE = 200
 """Pixels of the longer side of the picture that is measured: a chart is one at any scale."""
 CELL = 6.0

@@ -266,7 +266,7 @@ INGEST = """
 import sys
 from pagelens import Library
 with Library(sys.argv[1], profile="words") as library:
-    library.ingest(sys.argv[2], readers=2)
+    library.ingest(sys.argv[2], readers=2, regions=False)
 """
 
 
@@ -286,7 +286,7 @@ def test_killed_in_the_middle_and_resumed(tmp_path: Path, seconds: float) -> Non
     process.wait()
     for name in ("killed", "whole"):
         with Library(tmp_path / name, profile="words") as library:
-            library.ingest(scans)
+            library.ingest(scans, regions=False)
             assert list(library.check()) == []
             made = digest(library)
         if name == "killed":

@@ -87,7 +87,9 @@ def test_a_dense_model_by_name_is_the_built_in_one(library: Library, scans: Path
     assert [id for id, _ in own] == [id for id, _ in theirs]
     np.testing.assert_allclose([s for _, s in own], [s for _, s in theirs], atol=1e-5)
     assert {"text", "mini"} <= library.search(QUESTION)[0].stages.keys()
+    library.weigh({"mini": 3})
     library.drop_encoder("mini")
+    assert "mini" not in library.weights
     assert "mini" not in library.search(QUESTION)[0].stages and "mini" not in library.status()["signatures"]
     with pytest.raises(UsageError, match="no stage 'mini'"):
         order(library, "mini")
@@ -203,6 +205,7 @@ def test_what_cannot_be_added(library: Library, name: str, vector: np.ndarray, s
     page_id = next(library.pages())["page_id"]
     with pytest.raises(UsageError, match=said):
         library.add(page_id, {name: vector})
+    library.add(page_id, {"mine": np.ones(3, np.float32)})  # no name was taken by what was refused
     with pytest.raises(UsageError, match="nowhere#0 is not in this library"):
         library.add("nowhere#0", {name: vector})
 

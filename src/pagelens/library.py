@@ -52,7 +52,7 @@ from pagelens.searching import (
     TextQueryEncoder,
     parse_cascade,
 )
-from pagelens.store.plan import FieldKind, Point, Schema, Vector, VectorSpec, Where
+from pagelens.store.plan import FieldKind, Point, Schema, Vector, VectorSpec, Where, check_points
 from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id
 from pagelens.things import known, named, shown
 
@@ -307,8 +307,11 @@ class Library:
         self._save(signatures=signatures)  # first: from here on nothing asks for them
         forget_encoder(self._store, stored)
         self._store.drop(names)
-        left = {key: each for key, each in settings[kind].items() if key != stored}
-        self._save(**{kind: left})  # last: what was interrupted can be asked for again
+        left = {
+            key: {name: each for name, each in settings[key].items() if name != stored}
+            for key in (kind, "weights")
+        }
+        self._save(**left)  # last: what was interrupted can be asked for again
         self._store.optimize()
 
     def add(self, page_id: str, vectors: Mapping[str, Vector]) -> None:
@@ -334,10 +337,12 @@ class Library:
             if name in taken.union(self._searcher.stages).difference(own):
                 raise UsageError(f"vectors {name!r} are the library's own; choose another name")
             specs.append(_spec_of(name, vector))
+        given = Point(there[0].id, {}, dict(vectors))
+        check_points([given], {spec.name: spec for spec in specs})  # before a name is taken for good
         self._store.declare(Schema(tuple(specs), {}))
         if new := {spec.name: spec.kind for spec in specs if spec.name not in own}:
             self._save(own=own | new)
-        self._store.update([Point(there[0].id, {}, dict(vectors))])
+        self._store.update([given])
 
     def check(self) -> Iterator[Finding]:
         """Hold points and page files against each other; see `checking.Finding`."""
@@ -744,6 +749,7 @@ class Library:
         """Every stage up to `stage`."""
         asked = Query(query, dict(filter or {}))
         stages = self._searcher.stages
+        stage = None if stage is None else vector_name(stage)
         if stage is not None and stage in stages:
             return self._searcher.search(asked, k, stage, look=look, own=vectors)
         if stage not in (None, "rerank"):
