@@ -35,6 +35,8 @@ SCHEMA = Schema(
 TOGETHER = 16
 """Pages an upsert, as an ingest has them."""
 TERMS, VOCABULARY, WINDOWS = 90, 30_000, 3
+LOOKED, PATCHES = 64, 768
+"""Pages with a row a patch of a visual encoder, as many as the largest of them makes, and rows of each."""
 OUT = Path("benchmark-output") / "server.json"
 
 
@@ -65,6 +67,14 @@ def questions(count: int) -> Iterator[list[ListQuery]]:
         row = rng.standard_normal((1, 384), np.float32)
         pages = Where({"kind": "page"})
         yield [ListQuery("bm25", terms(rng, 5), 100, pages), ListQuery("text", row, 100, pages)]
+
+
+def looked(store: ServerStore) -> None:
+    """Pages with as much as a page can have, 393 kB."""
+    store.declare(Schema((VectorSpec("patches", "multi", 128, "turbo8"),), {}))
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((LOOKED, PATCHES, 128), np.float32)
+    store.upsert([Point(page(n).id, page(n).payload, {"patches": rows[n]}) for n in range(LOOKED)])
 
 
 class Wire:
@@ -127,11 +137,13 @@ def main() -> None:
         wire = Wire(server)
         found = measure({"edge": edge, "server": server}, given.pages, given.questions)
         assert edge.count(Where()) == server.count(Where()) == given.pages
+        found["server"]["bytes_a_page"] = wire.sent / given.pages
+        found["server"]["largest_message"] = wire.largest
+        looked(server)
+        found["server"]["largest_with_patches"] = wire.largest
         server.close()
         edge.close()
         process.stdin.close()  # it ends
-    found["server"]["bytes_a_page"] = wire.sent / given.pages
-    found["server"]["largest_message"] = wire.largest
     assert wire.largest < BATCH + 10_000
     for name, figures in found.items():
         print(f"{name:8}" + "".join(f"  {key} {value:,.1f}" for key, value in figures.items()))

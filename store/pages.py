@@ -19,6 +19,7 @@ import fsspec.core
 from pagelens.errors import DocumentError, Missing, UsageError
 from pagelens.records import Box, PageContent, PageText, StoredFile, Word
 from pagelens.store.cache import Cache
+from pagelens.store.far import Far
 
 SCHEMA = 1
 _KINDS = {".jpg": "image", ".words.json.gz": "words"}
@@ -34,8 +35,9 @@ class PageFiles:
         cache: Where copies are kept of what lies in no folder; default: `Cache.default()`.
 
     Raises:
-        UsageError: fsspec knows no such URL.
+        UsageError: fsspec knows no such URL; or, by every call, its keys may not do that.
         Missing: it knows, and wants a package for it.
+        LibraryBusy: by every call, it does not answer.
     """
 
     def __init__(self, root: str, cache: Cache | None = None) -> None:
@@ -49,7 +51,9 @@ class PageFiles:
                 f"page files at {root}: {error}; name a folder, or a URL fsspec knows"
             ) from error
         self._local = "file" in self._fs.protocol
-        self._cache = None if self._local else cache or Cache.default()
+        self._cache = None
+        if not self._local:
+            self._fs, self._cache = Far(self._fs, root), cache or Cache.default()
 
     def write(self, content: PageContent) -> dict[str, str]:
         """Store the image and the words of a page; the SHA-256 of each, by the names `check` uses.
@@ -137,8 +141,6 @@ class PageFiles:
 
     def stored(self, suffix: str) -> Iterator[StoredFile]:
         """All files of pages that end so."""
-        if not self._fs.exists(self._root):
-            return
         for path, info in self._fs.find(self._root, detail=True).items():
             if path.endswith(suffix):
                 used = info.get("mtime", info.get("LastModified", 0.0))
@@ -159,8 +161,6 @@ class PageFiles:
 
     def names(self) -> list[str]:
         """All files, below the root, as `01/0123456789abcdef/0.jpg`."""
-        if not self._fs.exists(self._root):
-            return []
         start = len(self._root) + 1
         return [path[start:] for path in self._fs.find(self._root) if not path.endswith(".part")]
 
@@ -204,6 +204,22 @@ class PageFiles:
             return None
         folder = Path(self._root)
         return shutil.disk_usage(next(each for each in [folder, *folder.parents] if each.exists())).free
+
+    def check(self) -> None:
+        """Ask whether files can be kept here.
+
+        Raises:
+            UsageError: there is no such bucket. None is made: it may be a slip, and has rules to be chosen.
+            LibraryBusy: nobody answers.
+        """
+        bucket = self._root.partition("/")[0]  # nothing where paths begin with a slash
+        if self._local or not bucket:
+            return
+        try:
+            self._fs.info(bucket)  # `exists` would say no where nobody answers
+        except FileNotFoundError as error:
+            about = f"page files at {self._fs.unstrip_protocol(self._root)}: there is no {bucket}"
+            raise UsageError(f"{about}; make it first, or correct its name") from error
 
     def _write(self, path: str, data: bytes) -> None:
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -36,6 +37,8 @@ PASSING = {
     grpc.StatusCode.ABORTED,
 }
 """What may be gone when the same is asked again; all that a store asks can be repeated."""
+PATIENT = 3
+"""Attempts after which it is said that the server is waited for."""
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -45,6 +48,7 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
 _Answer = TypeVar("_Answer")
+logger = logging.getLogger(__name__)
 
 
 class Server:
@@ -91,7 +95,8 @@ class Server:
             PagelensError: the server cannot do what it was asked.
         """
         timeout = TIMEOUT + request.ByteSize() / SLOWEST
-        until = time.monotonic() + (PATIENCE if patience is None else patience)
+        patience = PATIENCE if patience is None else patience
+        until = time.monotonic() + patience
         for attempt in itertools.count():
             try:
                 return method(request, timeout=timeout, metadata=self._metadata)
@@ -104,8 +109,16 @@ class Server:
                 if time.monotonic() + pause > until:
                     raise LibraryBusy(
                         f"the server {self.url} does not answer ({_said(error)}); what it has acknowledged "
-                        "is safe: see that it runs, then run the same command again, it goes on from there"
+                        f"is safe: see that it runs and that this is its gRPC port, by default {PORT}, then "
+                        "run the same command again, it goes on from there"
                     ) from error
+                if attempt + 1 == PATIENT:
+                    logger.warning(
+                        "the server %s does not answer (%s); it is asked again for up to %.0f s",
+                        self.url,
+                        error.code().name,
+                        patience,
+                    )
             time.sleep(pause)
         raise AssertionError
 

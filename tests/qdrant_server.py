@@ -107,7 +107,7 @@ class Server(
     collections_service_pb2_grpc.CollectionsServicer,
     qdrant_pb2_grpc.QdrantServicer,
 ):
-    """The three services; `Get` and `Update` mean the collections'."""
+    """The three services; `Get` and `Update` mean the collections', `Delete` either."""
 
     def __init__(self, make: Callable[[messages.CreateCollection], Engine], version: str = VERSION) -> None:
         self.make, self.version = make, version
@@ -235,6 +235,9 @@ class Server(
 
     def Delete(self, request: Any, context: Any) -> Any:
         self.faults.meet("Delete", request, context)
+        if isinstance(request, messages.DeleteCollection):
+            self.collections.pop(request.collection_name, None)
+            return messages.CollectionOperationResponse(result=True)
         if not request.points.filter.must:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this server deletes by conditions alone")
         self._of(request, context).engine.delete(request.points.filter)

@@ -17,7 +17,7 @@ from qdrant_server import Server, serving
 from test_cli import Here
 
 from pagelens import ExitCode, Library, UsageError
-from pagelens.doctor import examine
+from pagelens.doctor import Finding, examine
 from pagelens.errors import LibraryBusy, Missing
 from pagelens.migrating import migrate
 from pagelens.places import Place
@@ -122,6 +122,11 @@ def test_page_files_in_s3(running: Server, tmp_path: Path, monkeypatch: pytest.M
             assert [each.kind for each in library.check()] == ["damaged"]
             library.remove(path)
             assert bucket.find("scans/pages", refresh=True) == []
+        with pytest.raises(UsageError, match="there is no scan; make it first"):
+            Library(running.url, "words", pages="s3://scan/pages", collection="slip")
+        assert bucket.ls("", refresh=True) == ["scans"]
+        found = {root: _page_files(running, f"s3://{root}") for root in ("scans/pages", "scan/pages")}
+        assert [each.state for each in found.values()] == ["ok", "missing"]
         with Library(tmp_path / "copy") as copied:
             assert len(copied.search("ferry")) == 1 and list(copied.check()) == []
     finally:
@@ -231,6 +236,22 @@ def test_a_refused_key_is_a_usage_error_and_stays_secret(running: Server, tmp_pa
     assert "wrong-cheese" not in done.stderr + done.stdout
 
 
+def _page_files(running: Server, root: Path | str) -> Finding:
+    [found] = [each for each in examine(Place.of(running.url, root)) if each.name == "page files"]
+    return found
+
+
+def test_the_doctor_looks_at_page_files(
+    running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _page_files(running, tmp_path / "new").state == "ok"
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("not a folder")
+    assert "--pages" in str(_page_files(running, tmp_path / "file").cure)
+    assert _page_files(running, "memory://office/pages").state == "ok"
+    assert "fsspec" in str(_page_files(running, "nothing://office/pages").cure)
+
+
 def test_the_doctor_asks_the_server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place.of(running.url, tmp_path, "nobody")
     [found] = [each for each in examine(place) if each.name == "library"]
@@ -307,6 +328,36 @@ def test_what_lies_far_away_is_read_once(folder: Path, monkeypatch: pytest.Monke
     far.files.put(page_id(0), ".jpg", b"one")
     assert [far.files.get(page_id(0), ".jpg") for _ in range(3)] == [b"one"] * 3
     assert far.reads == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "about"),
+    [
+        (PermissionError("Forbidden"), UsageError, "PermissionError: Forbidden; give its keys leave"),
+        (RuntimeError("Unable to locate credentials"), LibraryBusy, "credentials; see that"),
+        (ConnectionError(), LibraryBusy, "ConnectionError; see"),
+    ],
+)
+def test_what_lies_far_away_and_cannot_be_had(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], about: str
+) -> None:
+    files = PageFiles("memory://far", Cache(folder))
+    files.put(page_id(0), ".jpg", b"one")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    for name in ("cat_file", "exists", "find", "pipe_file"):
+        monkeypatch.setattr(files._fs._fs, name, fail)
+    for ask in (
+        lambda: files.get(page_id(0), ".jpg"),
+        lambda: files.put(page_id(0), ".jpg", b"two"),
+        lambda: files.has(page_id(0), ".jpg"),
+        lambda: list(files.names()),
+        lambda: files.documents(),
+    ):
+        with pytest.raises(kind, match=f"memory://far: .*{about}"):
+            ask()
 
 
 def test_a_file_that_changed_is_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

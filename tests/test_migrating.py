@@ -194,11 +194,24 @@ def test_what_the_target_alone_has_is_no_copy(running: Server, tmp_path: Path) -
     migrate(home, target)
     store, files = target.open()
     store.upsert([Point(f"{999:032x}", {"kind": "page"})])
-    with pytest.raises(PagelensError, match="has 12 points and not 11"):
+    with pytest.raises(PagelensError, match="has 11 points and not 10"):
         migrate(home, target)
     files.put("fedcba9876543210#1", ".jpg", b"another")
     with pytest.raises(UsageError, match="1 page files are at the target alone"):
         migrate(home, target)
+    store.close()
+
+
+def test_what_is_no_copy_gets_no_settings(running: Server, tmp_path: Path) -> None:
+    """Or it would be taken for a library."""
+    home = many(tmp_path / "home.pagelens", points=10, files=0)
+    target = Place.of(running.url, tmp_path / "pages")
+    store, _ = target.open()
+    store.declare(Schema((VectorSpec("text", "multi", 64),), {}))
+    store.upsert([Point(f"{999:032x}", {"kind": "page"})])
+    with pytest.raises(PagelensError, match="has 11 points and not 10"):
+        migrate(home, target)
+    assert not store.retrieve([SETTINGS])
     store.close()
 
 

@@ -161,10 +161,20 @@ def test_what_was_refused_is_not_asked_again(store: ServerStore, running: Server
     assert called(running, "Upsert") == 1
 
 
+def test_waiting_is_said_once(store: ServerStore, running: Server, caplog: pytest.LogCaptureFixture) -> None:
+    running.faults.coming = [unavailable] * 2
+    store.count(Where())
+    assert not caplog.messages
+    running.faults.coming = [unavailable] * 6
+    store.count(Where())
+    [said] = caplog.messages
+    assert running.url in said and "asked again" in said
+
+
 def test_no_server_is_said_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "PATIENCE_TO_OPEN", 0.5)
     monkeypatch.setattr(server, "PATIENCE_TO_OPEN", 0.5)
-    with pytest.raises(LibraryBusy, match="127.0.0.1:1 "):
+    with pytest.raises(LibraryBusy, match=r"127.0.0.1:1 .*gRPC port, by default 6334"):
         ServerStore("http://127.0.0.1:1")
 
 
@@ -240,6 +250,28 @@ def test_a_collection_of_others_is_not_touched(running: Server) -> None:
             with pytest.raises(UsageError, match=f"{name}.*was not made by pagelens"):
                 ServerStore(running.url, name)
     assert protobuf.specs_of(messages.CollectionParams(vectors_config=one_vector)) == {"": None}
+
+
+def test_a_collection_made_beforehand_is_taken(running: Server) -> None:
+    """As docs/server.md makes one whose shards and copies somebody chose."""
+    with grpc.insecure_channel(running.url.removeprefix("http://")) as channel:
+        messages.CollectionsStub(channel).Create(
+            messages.CreateCollection(
+                collection_name="pagelens",
+                vectors_config=protobuf.vectors_config(()),
+                shard_number=6,
+                replication_factor=2,
+                metadata=protobuf.to_payload({"pagelens": {"tenants": False}}),
+            )
+        )
+    opened = ServerStore(running.url)
+    opened.declare(SCHEMA)
+    opened.upsert([page(1), page(2)])
+    assert [len(each) for each in opened.query([asked(0), asked(2)])] == [2, 1]
+    made = running.collections["pagelens"].request
+    assert made.shard_number == 6
+    assert made.vectors_config.params_map.map["text"].hnsw_config.m == 0
+    opened.close()
 
 
 def test_a_collection_that_is_deleted_meanwhile(store: ServerStore, running: Server) -> None:

@@ -14,6 +14,7 @@ from pagelens.errors import LibraryBusy, Missing, UsageError
 from pagelens.ingest import layout, ocr
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, choose, describe, has_gpu
+from pagelens.store.pages import PageFiles
 from pagelens.weights import MODELS, find
 
 LITTLE_SPACE = 2e9
@@ -53,7 +54,7 @@ def examine(library: Place, models: Path | None = None) -> list[Finding]:
         *(_model(name, models) for name in MODELS),
         _regions(),
         *(_profile(name, models) for name in ("auto", *PROFILES)),
-        _place(library),
+        *_place(library),
     ]
 
 
@@ -156,8 +157,10 @@ def _profile(name: str, models: Path | None) -> Finding:
     return Finding(f"profile {name}", "missing" if needed else "optional", about, cure)
 
 
-def _place(library: Place) -> Finding:
-    return _on_a_server(library) if library.folder is None else _in_a_folder(library.folder)
+def _place(library: Place) -> list[Finding]:
+    if library.folder is not None:
+        return [_in_a_folder("library", library.folder, "--library or PAGELENS_LIBRARY")]
+    return [_on_a_server(library), _page_files(library.pages)]
 
 
 def _on_a_server(library: Place) -> Finding:
@@ -168,17 +171,26 @@ def _on_a_server(library: Place) -> Finding:
     return Finding("library", "ok", f"{library}: the server answers, the collection is {there}")
 
 
-def _in_a_folder(library: Path) -> Finding:
-    there = library
+def _page_files(root: str) -> Finding:
+    """Those of a library on a server: in a folder, or where fsspec goes."""
+    if "://" not in root:
+        return _in_a_folder("page files", Path(root), "--pages")
+    try:
+        PageFiles(root).check()
+    except (LibraryBusy, UsageError, Missing) as error:
+        return Finding("page files", "missing", f"{root} cannot be used", str(error))
+    return Finding("page files", "ok", f"{root} can be reached")
+
+
+def _in_a_folder(name: str, folder: Path, option: str) -> Finding:
+    there = folder
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free
-    cure = "choose another place by --library or PAGELENS_LIBRARY"
+    cure = f"choose another place by {option}"
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Finding(
-            "library", "missing", f"{library} cannot be written: no leave to write to {there}", cure
-        )
-    about = f"{library}: {free / 1e9:.1f} GB free"
+        return Finding(name, "missing", f"{folder} cannot be written: no leave to write to {there}", cure)
+    about = f"{folder}: {free / 1e9:.1f} GB free"
     if free < LITTLE_SPACE:
-        return Finding("library", "missing", f"{about}, which is little", f"free some, or {cure}")
-    return Finding("library", "ok", about)
+        return Finding(name, "missing", f"{about}, which is little", f"free some, or {cure}")
+    return Finding(name, "ok", about)

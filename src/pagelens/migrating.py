@@ -72,8 +72,8 @@ def migrate(
             done = Migrated()
             _copy_files(pages_before, pages_after, done, progress)
             _copy_points(before, after, done, progress)
-            after.upsert(settings)
             _check_counts(before, after, target)
+            after.upsert(settings)
             after.optimize()
         finally:
             after.close()
@@ -135,7 +135,9 @@ def _copy_points(
 
 
 def _check_counts(before: Store, after: Store, target: Place) -> None:
-    expected, found = before.count(Where()), after.count(Where())
+    expected, found = (
+        each.count(Where()) - len(each.retrieve([SETTINGS], payload=[])) for each in (before, after)
+    )
     if expected != found:
         raise PagelensError(
             f"{target} has {found} points and not {expected}: one of the two was written to meanwhile, or "

@@ -97,14 +97,16 @@ class Place:
         """Its points and its page files; a folder is made when missing, a collection by `Store.declare`.
 
         Raises:
-            UsageError: what is there is no library, or one of another format, or the server cannot be used.
-            LibraryBusy: whoever has the library does not answer.
+            UsageError: what is there is no library, or one of another format, or the server or the place of
+                the page files cannot be used.
+            LibraryBusy: whoever has the library or its page files does not answer.
             Missing: fsspec lacks a package for the page files.
         """
         if self.folder is not None:
             _mark(self.folder)
             return EdgeStore(self.folder), PageFiles(str(self.folder / "pages"))
         files = PageFiles(self.pages)
+        files.check()
         store = self._connect()
         if store.exists:
             for settings in store.retrieve([SETTINGS], payload=["format"]):
