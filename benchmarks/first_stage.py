@@ -22,7 +22,7 @@ import numpy as np
 from collection import OUT
 
 from pagelens.encoders import pooling
-from pagelens.looks import LookSettings, look_vectors
+from pagelens.looks import LookSettings, LookVectors
 from pagelens.plots import STYLE, Whisker, sweep
 from pagelens.records import Query, SparseVector
 from pagelens.searching import LooksCounts, Searcher
@@ -122,8 +122,9 @@ def measure(folder: Path, count: int, pooled: Any) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     concepts = unit(rng.standard_normal((CONCEPTS, SIZE)))
     settings = LookSettings(pooling=pooled)
+    looks = LookVectors(NAME, True, SIZE, settings.storage, settings.pooling)
     store = EdgeStore(folder)
-    vectors = (VectorSpec("bm25", "sparse"), *look_vectors(NAME, True, SIZE, settings))
+    vectors = (VectorSpec("bm25", "sparse"), *looks.specs)
     store.declare(Schema(vectors, FIELDS))
     started = time.perf_counter()
     pages = np.empty((count, SIDE * SIDE, SIZE), np.float16)  # for the exact order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from pagelens.store.points import regions_of
 
 if TYPE_CHECKING:
     from pagelens.indexing import Failure
+    from pagelens.settings import Settings
     from pagelens.store.pages import PageFiles
 
 
@@ -52,7 +53,7 @@ def failures(store: Store, paths_of: PathsOf) -> list[Failure]:
     return sorted(found, key=lambda failure: (failure.path, failure.page or 0))
 
 
-def status(store: Store, files: PageFiles, paths_of: PathsOf, settings: Mapping[str, Any]) -> dict[str, Any]:
+def status(store: Store, files: PageFiles, paths_of: PathsOf, settings: Settings) -> dict[str, Any]:
     """Counts, failures, missing files, signatures, bytes: what `pagelens status --json` prints."""
     documents = list(store.scroll(Where({"kind": "document"})))
     paths = [path for point in documents for path in paths_of(point)]
@@ -65,7 +66,7 @@ def status(store: Store, files: PageFiles, paths_of: PathsOf, settings: Mapping[
             for f in failures(store, paths_of)
         ],
         "missing": sorted(path for path in paths if not Path(path).exists()),
-        "signatures": settings["signatures"],
+        "signatures": dict(settings.signatures),
         "stale": _stale(store, settings),
         "regions": _regions(store),
         "bytes": {**files.size(), **store.size()},
@@ -78,18 +79,18 @@ def _regions(store: Store) -> dict[str, int]:
     return {kind: count for kind, count in counts.items() if count}
 
 
-def _stale(store: Store, settings: Mapping[str, Any]) -> dict[str, int]:
+def _stale(store: Store, settings: Settings) -> dict[str, int]:
     """Pages by artefact that the next ingest of their file makes anew: they were made otherwise."""
     from pagelens.encoders.sparse import Bm25Encoder
     from pagelens.ingest.reading import ReadSettings
 
-    current: dict[str, tuple[str, ...]] = {name: (made,) for name, made in settings["signatures"].items()}
-    engine, languages = settings["ocr"], tuple(settings["languages"])
+    current: dict[str, tuple[str, ...]] = {name: (made,) for name, made in settings.signatures.items()}
+    engine = settings.ocr
     if engine is not None:
-        reading = ReadSettings(ocr=engine, languages=languages)
+        reading = ReadSettings(ocr=engine, languages=settings.languages)
         current["image"] = (reading.image_signature,)
         current["words"] = (reading.words_signature("layer"), reading.words_signature(engine))
-        current["bm25"] = (Bm25Encoder(languages or ("eng",)).signature,)
+        current["bm25"] = (Bm25Encoder(settings.languages).signature,)
     pages = store.count(Where({"kind": "page"}))
     counts = {
         name: pages - store.count(Where({"kind": "page", f"signatures.{name}": made}))

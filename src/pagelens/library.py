@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
@@ -19,20 +19,14 @@ import numpy as np
 
 from pagelens import inventory
 from pagelens.calibration import CalibratedStage, Calibration, choose_calibration, keep_likely
-from pagelens.errors import Missing, UsageError
+from pagelens.errors import UsageError
 from pagelens.evidence import evidence, seen
 from pagelens.hits import Hit, Hits
-from pagelens.looks import (
-    LookSettings,
-    PageLooks,
-    QueryLooks,
-    look_signature,
-    look_vectors,
-    vector_name,
-)
+from pagelens.looks import LookSettings, vector_name
 from pagelens.models import Models
 from pagelens.places import Place
-from pagelens.profiles import PROFILES, Profile, choose
+from pagelens.profiles import PROFILES, choose
+from pagelens.query_encoders import QueryEncoders
 from pagelens.ranking import FUSION, OTHER, Ranked, falling
 from pagelens.records import Candidate, Page, PageText, Query, SparseVector
 from pagelens.rerankers import FAMILIES, Looking
@@ -49,11 +43,11 @@ from pagelens.searching import (
     Reranker,
     Searcher,
     Step,
-    TextQueryEncoder,
     parse_cascade,
 )
+from pagelens.settings import Settings
 from pagelens.store.plan import FieldKind, Point, Schema, Vector, VectorSpec, Where, check_points
-from pagelens.store.points import FIELDS, FORMAT, SETTINGS, SeenFile, files_of, page_point_id
+from pagelens.store.points import FIELDS, files_of, page_point_id
 from pagelens.things import known, named, shown
 
 if TYPE_CHECKING:
@@ -61,14 +55,11 @@ if TYPE_CHECKING:
 
     from pagelens.checking import Finding
     from pagelens.encoders.heatmap import Heatmap
-    from pagelens.encoders.sentence_text import SentenceText
-    from pagelens.encoders.sparse import Bm25Encoder
-    from pagelens.encoders.text import TextEncoder
     from pagelens.encoders.visual import VisualEncoder
     from pagelens.estimating import Estimate
-    from pagelens.indexing import Failure, PageEncoder, Progress, Report
+    from pagelens.indexing import Failure, Progress, Report
     from pagelens.ingest.ocr import OcrEngine
-    from pagelens.ingest.reading import ReadSettings
+    from pagelens.planning import Planner
     from pagelens.warming import Warmed, WarmEstimate
 
 TOGETHER = 100
@@ -188,10 +179,18 @@ class Library:
         from pagelens.ingest import layout
         from pagelens.ingest.pool import ReaderPool
         from pagelens.ingest.regions import signature as regions_signature
+        from pagelens.planning import gone_below
 
-        encoders = _names(text), _names(image)
-        plan = self._plan(
-            paths, languages, ocr_engine, password, item_per_folder, say, *encoders, look_settings
+        planner = self._planner(say)
+        plan = planner.plan(
+            paths,
+            languages=languages,
+            ocr_engine=ocr_engine,
+            password=password,
+            item_per_folder=item_per_folder,
+            text=_names(text),
+            image=_names(image),
+            look_settings=look_settings,
         )
         fields = None
         if metadata is not None:
@@ -201,9 +200,9 @@ class Library:
             if strangers:
                 say(f"{len(strangers)} rows of {metadata} name no file given, such as {strangers[0]!r}")
             names = {name for each in fields.values() for name in each}
-            self._save(metadata=sorted(names.union(self._settings["metadata"])))
+            self._save(metadata=tuple(sorted(names.union(self._settings.metadata))))
             self._declare({f"metadata.{name}": "keyword" for name in names})
-        gone = self._gone(paths) if prune else []
+        gone = gone_below(paths, self._store, self._roots) if prune else []
         self._store.declare(Schema(plan.vectors, {}))
         looks = {each.name: each for each in plan.looks}
         run = Ingest(
@@ -213,21 +212,21 @@ class Library:
             plan.encoders,
             progress,
             looks,
-            list(self._settings["own"]),
+            list(self._settings.own),
         )
         # An index must never hold vectors of two models as if they were of one: what was made with another is
         # not searched until it is made anew.
         signatures = {name: encoder.signature for name, encoder in plan.encoders.items()}
         signatures |= {name: each.signature for name, each in looks.items()}
-        before = self._settings["signatures"]
+        before = self._settings.signatures
         kept = {name: made for name, made in before.items() if signatures.get(name, made) == made}
         self._save(
             signatures=kept,
-            roots=self._roots.as_dict(),
-            languages=list(plan.reading.languages),
+            roots=planner.roots.as_dict(),
+            languages=plan.reading.languages,
             ocr=plan.reading.ocr,
             texts=plan.texts,
-            looks={each.name: each.as_dict() for each in plan.looks},
+            looks={each.name: each.vectors for each in plan.looks},
         )
         run.encode_stale(retry)
         reading = replace(plan.reading, regions=regions)
@@ -236,7 +235,7 @@ class Library:
             made["regions"] = regions_signature()
             if missing := layout.problem():
                 say(f"{missing}; charts, signatures and stamps are looked for without it")
-        self._save(signatures=made | signatures, profile=plan.profile)
+        self._save(signatures=made | signatures, profile=planner.profile.name)
         with ReaderPool(reading, readers or os.cpu_count() or 1) as pool:
             if regions:
                 find_stale(self._store, self._files, pool, made["regions"])
@@ -276,9 +275,15 @@ class Library:
         from pagelens.estimating import estimate
         from pagelens.ingest.pool import ReaderPool
 
-        encoders = _names(text), _names(image)
-        plan = self._plan(
-            paths, languages, ocr_engine, password, item_per_folder, say, *encoders, look_settings
+        plan = self._planner(say).plan(
+            paths,
+            languages=languages,
+            ocr_engine=ocr_engine,
+            password=password,
+            item_per_folder=item_per_folder,
+            text=_names(text),
+            image=_names(image),
+            look_settings=look_settings,
         )
         with ReaderPool(plan.reading, readers or os.cpu_count() or 1) as pool:
             return estimate(plan.files, pool, plan.encoders, plan.looks)
@@ -293,25 +298,23 @@ class Library:
 
         stored = vector_name(name)
         settings = self._settings
-        for kind in ("looks", "texts", "own"):
-            if stored in settings[kind]:
-                break
-        else:
-            known = ", ".join([*settings["looks"], *settings["texts"], *settings["own"]]) or "none"
-            raise UsageError(f"this library has no encoder {name!r} that could be taken out; it has {known}")
-        about = settings[kind][stored]
-        names = (
-            [each.name for each in look_vectors(stored, *_kept_as(about))] if kind == "looks" else [stored]
-        )
-        signatures = {key: made for key, made in settings["signatures"].items() if key != stored}
-        self._save(signatures=signatures)  # first: from here on nothing asks for them
+        if stored not in (known := [*settings.looks, *settings.texts, *settings.own]):
+            has = ", ".join(known) or "none"
+            raise UsageError(f"this library has no encoder {name!r} that could be taken out; it has {has}")
+
+        def without(kept: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: each for name, each in kept.items() if name != stored}
+
+        self._save(signatures=without(settings.signatures))  # first: from here on nothing asks for them
         forget_encoder(self._store, stored)
-        self._store.drop(names)
-        left = {
-            key: {name: each for name, each in settings[key].items() if name != stored}
-            for key in (kind, "weights")
-        }
-        self._save(**left)  # last: what was interrupted can be asked for again
+        looks = settings.looks.get(stored)
+        self._store.drop([spec.name for spec in looks.specs] if looks else [stored])
+        self._save(  # last: what was interrupted can be asked for again
+            looks=without(settings.looks),
+            texts=without(settings.texts),
+            own=without(settings.own),
+            weights=without(settings.weights),
+        )
         self._store.optimize()
 
     def add(self, page_id: str, vectors: Mapping[str, Vector]) -> None:
@@ -330,7 +333,7 @@ class Library:
         """
         if not (there := self._store.retrieve([page_point_id(page_id)], payload=[])):
             raise UsageError(f"page {page_id} is not in this library; `pagelens pages` lists them")
-        own = dict(self._settings["own"])
+        own = self._settings.own
         taken = {spec.name for spec in self._store.schema().vectors}.difference(own)
         specs = []
         for name, vector in vectors.items():
@@ -341,7 +344,7 @@ class Library:
         check_points([given], {spec.name: spec for spec in specs})  # before a name is taken for good
         self._store.declare(Schema(tuple(specs), {}))
         if new := {spec.name: spec.kind for spec in specs if spec.name not in own}:
-            self._save(own=own | new)
+            self._save(own={**own, **new})
         self._store.update([given])
 
     def check(self) -> Iterator[Finding]:
@@ -448,7 +451,7 @@ class Library:
         Raises:
             UsageError: there is no such page, or it has no vectors of a visual encoder.
         """
-        names = list(self._settings["looks"])
+        names = list(self._settings.looks)
         points = self._store.retrieve([page_point_id(page_id)], names, payload=False)
         looks = {
             name: np.atleast_2d(vector)
@@ -510,25 +513,25 @@ class Library:
         """The reranker that `search` calls so; a model is loaded once."""
         if name == "evidence" or name.endswith(".json"):
             coefficients = Coefficients.load(None if name == "evidence" else Path(name))
-            return EvidenceReranker(tuple(self._settings["languages"]), coefficients, self._searcher.idf)
+            return EvidenceReranker(self._settings.languages, coefficients, self._searcher.idf)
         return self._loaded.reranker(name)
 
     def keep(self, calibration: Calibration) -> None:
         """From now on hits of exactly that reranker have a probability; one kept before is replaced."""
-        kept = {**self._settings["calibrations"], calibration.signature: calibration.as_dict()}
+        kept = {**self._settings.calibrations, calibration.signature: calibration.as_dict()}
         self._save(calibrations=kept)
 
     def calibration(self, rerank: Cascade = "auto") -> Calibration | None:
         """What was kept (`keep`) for exactly the last of these rerankers; None: nothing."""
-        found = choose_calibration(self._settings["calibrations"], self.steps(rerank), needed=False)
+        found = choose_calibration(self._settings.calibrations, self.steps(rerank), needed=False)
         return found and found.calibration
 
     @property
     def weights(self) -> dict[str, float]:
         """Of every list in the fusion: those that `weigh` set, else 1 of text and low of all others."""
         settings = self._settings
-        others = dict.fromkeys([*settings["looks"], *settings["own"]], OTHER)
-        return {**FUSION, **dict.fromkeys(settings["texts"], 1.0), **others, **settings["weights"]}
+        others = dict.fromkeys([*settings.looks, *settings.own], OTHER)
+        return {**FUSION, **dict.fromkeys(settings.texts, 1.0), **others, **settings.weights}
 
     def weigh(self, weights: Mapping[str, float]) -> None:
         """Set how much lists count in the fusion, from now on.
@@ -546,7 +549,7 @@ class Library:
             if not 0 <= weight < math.inf:
                 raise UsageError(f"the weight of {name} must be a number from 0, not {weight}")
         own = {vector_name(name): float(weight) for name, weight in weights.items()}
-        self._save(weights=self._settings["weights"] | own)
+        self._save(weights={**self._settings.weights, **own})
 
     def steps(self, wanted: Cascade = "auto") -> list[Step]:
         """The rerankers that `search` would use, each with the weight those before it have for its score."""
@@ -632,106 +635,44 @@ class Library:
 
     @cached_property
     def _searcher(self) -> Searcher:
-        sparse = _sparse(tuple(self._settings["languages"]))
-        if not self._settings["signatures"]:
+        if not self._settings.signatures:
             raise UsageError(f"{self.place} is empty; `pagelens ingest PATH` fills it")
         if self._wanted not in ("auto", self._profile_name):
             raise UsageError(
                 f"this library was made with profile {self._profile_name}, not {self._wanted}; leave the "
                 f"profile out, or ingest its files again with --profile {self._wanted}"
             )
-        self._agree("bm25", sparse.signature)
         return Searcher(
             self._store,
             self._paths,
             self.image,
-            sparse,
-            self._texts,
-            self._settings["metadata"],
-            self._looks,
-            list(self._settings["own"]),
+            self._encoders.sparse,
+            self._encoders.texts,
+            self._settings.metadata,
+            self._encoders.looks,
+            list(self._settings.own),
             self._counts,
             self.weights,
         )
 
     @cached_property
-    def _texts(self) -> dict[str, Callable[[], TextQueryEncoder]]:
-        """What loads the library's text encoders, by the name of their vectors."""
-        signatures = self._settings["signatures"]
-        built_in = {"text": lambda: self._text} if "text" in signatures else {}
-        return built_in | {
-            name: partial(self._text_encoder_of, name, about)
-            for name, about in self._settings["texts"].items()
-            if name in signatures
-        }
+    def _encoders(self) -> QueryEncoders:
+        return QueryEncoders(self._settings, self._loaded)
 
-    def _text_encoder_of(self, name: str, about: Mapping[str, Any]) -> SentenceText:
-        """A text encoder that makes what is stored.
+    def _planner(self, say: Callable[[str], None]) -> Planner:
+        """With the profile asked for; `auto` keeps the one a library was made with."""
+        from pagelens.planning import Planner
 
-        Raises:
-            Missing: its model is not there.
-            UsageError: the stored vectors are of other weights.
-        """
-        encoder = self._loaded.further_text(about["encoder"])
-        self._agree(name, encoder.signature, f"with --text {about['encoder']}")
-        return encoder
-
-    def _agree(self, name: str, made: str, cure: str = "") -> None:
-        """Refuse to compare vectors of a question with those that something else made.
-
-        Args:
-            name: Of the stored vectors.
-            made: What a question would be encoded with.
-            cure: How the files are ingested again, and else.
-        """
-        stored = self._settings["signatures"].get(name)
-        if made != stored:
-            raise UsageError(
-                f"this library's vectors {name} were made with {stored!r}, this question's would be with "
-                f"{made!r}; {f'`pagelens ingest` its files again {cure}'.strip()}"
-            )
-
-    @cached_property
-    def _looks(self) -> dict[str, QueryLooks]:
-        """The library's visual encoders by the name of their vectors; loaded when they are asked."""
-        return {
-            name: QueryLooks(about["late"], partial(self._encoder_of, name, about))
-            for name, about in self._settings["looks"].items()
-            if name in self._settings["signatures"]
-        }
-
-    def _encoder_of(self, name: str, about: Mapping[str, Any]) -> VisualEncoder:
-        """A visual encoder that makes what is stored.
-
-        Raises:
-            Missing: its model is not there.
-            UsageError: the stored vectors are of other weights, or of another pixel budget.
-        """
-        try:
-            encoder = self.encoder(about["encoder"])
-        except Missing as error:
-            raise Missing(f"{error}; or go without: `--no-looks`, looks=False") from error
-        made = look_signature(encoder, LookSettings(about["storage"], about["pooling"]))
-        cure = f"with --image {about['encoder']}, or go without: `--no-looks`, looks=False"
-        self._agree(name, made, cure)
-        return encoder
-
-    @cached_property
-    def _text(self) -> TextEncoder:
-        encoder = self._loaded.text()
-        self._agree("text", encoder.signature)
-        return encoder
-
-    def _choose(self) -> tuple[Profile, str]:
-        """The profile asked for; `auto` keeps the one a library was made with."""
-        before = self._settings.get("profile")
-        if self._wanted == "auto" and before:
-            return PROFILES[before], f"profile {before}, as this library has it"
-        return choose(self._wanted, self._models)
+        if self._wanted == "auto" and (before := self._settings.profile):
+            profile, why = PROFILES[before], f"profile {before}, as this library has it"
+        else:
+            profile, why = choose(self._wanted, self._models)
+        pages = self._store.count(Where({"kind": "page"}))
+        return Planner(self._settings, self._roots, self._loaded, profile, why, pages, say)
 
     @property
     def _profile_name(self) -> str:
-        return str(self._settings["profile"])
+        return str(self._settings.profile)
 
     def _find(
         self,
@@ -799,7 +740,7 @@ class Library:
         self, stage: str | None, rerank: Cascade, skip_margin: float | None, min_probability: float | None
     ) -> CalibratedStage | None:
         """What makes probabilities of a search's scores; None where nothing does, and none is needed."""
-        kept, needed = self._settings["calibrations"], min_probability is not None
+        kept, needed = self._settings.calibrations, min_probability is not None
         reranks = stage in (None, "rerank")
         if needed and (skip_margin is not None or not reranks):
             raise UsageError(
@@ -814,7 +755,7 @@ class Library:
         kinds: Collection[str] = (),
     ) -> list[Hit]:
         """Pages with what is shown of them: regions of these kinds, then passages."""
-        languages = tuple(self._settings["languages"])
+        languages = self._settings.languages
         hits = []
         for page, candidate in zip(found.order, self._searcher.candidates(found.order), strict=True):
             if candidate is None:
@@ -842,7 +783,7 @@ class Library:
         """
         import PIL.Image
 
-        if not self._settings["looks"]:
+        if not self._settings.looks:
             raise UsageError(
                 "this library has no visual encoder to ask with an image; `pagelens ingest PATH --image "
                 "colmodernvbert` adds one"
@@ -856,7 +797,7 @@ class Library:
 
     def _seen(self, hit: Hit, found: Found, query: str) -> Hit:
         """A hit that says where it looks like the question, where a visual encoder can."""
-        late = [name for name in found.looks if self._looks[name].late and name in hit.stages]
+        late = [name for name in found.looks if self._encoders.looks[name].late and name in hit.stages]
         if not late:
             return hit
         look = partial(self._heatmap, hit.record, late[0], found.looks[late[0]], query)
@@ -871,7 +812,7 @@ class Library:
         from pagelens.encoders.heatmap import Heatmap, similarities
 
         [point] = self._store.retrieve([page_point_id(page.page_id)], [name], payload=False)
-        encoder = self._looks[name].encoder
+        encoder = self._encoders.looks[name].encoder
         grid = encoder.grid(*PIL.Image.open(BytesIO(self._files.image(page.page_id))).size)
         if not grid:
             raise UsageError(f"{encoder.name} does not say where its patches lie; it has no heat map")
@@ -891,37 +832,19 @@ class Library:
     def _paths(self, point: Point) -> list[str]:
         return [str(self._roots.absolute(file.root, file.path)) for file in files_of(point.payload)]
 
-    # settings: one point, so that they cannot disagree with the index
+    # settings
 
     @cached_property
-    def _settings(self) -> dict[str, Any]:
-        points = self._store.retrieve([SETTINGS])
-        empty = {
-            "kind": "library",
-            "format": FORMAT,
-            "roots": {},
-            "signatures": {},
-            "languages": [],
-            "ocr": None,
-            "profile": None,
-            "metadata": [],
-            "texts": {},
-            "looks": {},
-            "own": {},
-            "weights": {},
-            "calibrations": {},
-        }
-        return empty | dict(points[0].payload) if points else empty
+    def _settings(self) -> Settings:
+        return Settings.read(self._store)
 
     def _save(self, **changes: Any) -> None:
-        settings = {**self._settings, **changes}
-        if self.place.folder is not None:
-            settings["home"] = str(self.place.folder)
-        self._store.upsert([Point(SETTINGS, settings)])
+        home = str(self.place.folder) if self.place.folder else None
+        settings = replace(self._settings, home=home, **changes)
+        settings.write(self._store)
         self.__dict__["_settings"] = settings
-        self.__dict__.pop("_searcher", None)
-        self.__dict__.pop("_looks", None)
-        self.__dict__.pop("_texts", None)
+        for made_of_them in ("_searcher", "_encoders"):
+            self.__dict__.pop(made_of_them, None)
 
     def _declare(self, fields: Mapping[str, FieldKind] = FIELDS) -> None:
         """Create the collection, or what it lacks of vectors and fields."""
@@ -935,113 +858,8 @@ class Library:
     @cached_property
     def _roots(self) -> Roots:
         here = self.place.folder or Path("/")  # a server does not move with the files
-        home = Path(self._settings.get("home", here)) if self.place.folder else here
-        return Roots(self._settings["roots"], home, here)
-
-    def _plan(
-        self,
-        paths: Sequence[str | os.PathLike[str]],
-        languages: Sequence[str] | None,
-        ocr_engine: OcrEngine | None,
-        password: str | None,
-        item_per_folder: bool,
-        say: Callable[[str], None],
-        text: Sequence[str],
-        image: Sequence[str],
-        look_settings: LookSettings | None,
-    ) -> _Plan:
-        """What will be read, by whom, with which encoders."""
-        from pagelens.ingest import ocr
-        from pagelens.ingest.reading import ReadSettings
-        from pagelens.ingest.sources import find
-
-        files, unnamed = {}, []
-        for source in find([Path(path) for path in paths], item_per_folder):
-            if not _is_text(source.path):
-                unnamed.append(source.path)
-                continue
-            root, path = self._roots.locate(source.path, source.root)
-            files[source.path] = SeenFile(root, path, source.size, source.mtime_ns)
-        spoken = tuple(languages or self._settings["languages"] or ("eng",))
-        engine = ocr.choose(ocr_engine or self._settings["ocr"], spoken)
-        profile, why = self._choose()
-        say(f"{why}; OCR by {ocr.version(engine)}, {'+'.join(spoken)}")
-        encoders: dict[str, PageEncoder] = {"bm25": _sparse(spoken)}
-        if profile.text_model:
-            encoders["text"] = self._loaded.text(profile)
-        texts = dict(self._settings["texts"])
-        for name in dict.fromkeys([*(about["encoder"] for about in texts.values()), *text]):
-            encoder = self._loaded.further_text(name)
-            encoders[vector_name(name)] = encoder
-            texts[vector_name(name)] = {"encoder": name, "kind": encoder.kind, "size": encoder.size}
-            say(f"{name}: {f'{encoder.size} numbers a window' if encoder.size else 'terms with weights'}")
-        reading = ReadSettings(ocr=engine, languages=spoken, password=password)
-        if profile.name != self._settings["profile"]:  # later it has those that nobody took out
-            image = [*image, *profile.image]
-        looks = self._plan_looks(image, look_settings, say)
-        return _Plan(files, reading, encoders, profile.name, unnamed, texts, looks)
-
-    def _plan_looks(
-        self, image: Sequence[str], settings: LookSettings | None, say: Callable[[str], None]
-    ) -> list[PageLooks]:
-        """The visual encoders that the library has and those asked for, loaded; what a page costs is said."""
-        kept = {
-            about["encoder"]: LookSettings(about["storage"], about["pooling"])
-            for about in self._settings["looks"].values()
-        }
-        chosen = dict.fromkeys(image, settings or LookSettings()) | kept
-        pages = self._store.count(Where({"kind": "page"})) if chosen else 0
-        planned = []
-        for name, each in chosen.items():
-            looks = PageLooks(self.encoder(name), each)
-            vectors, size, seconds = looks.cost()
-            hours = f"1,000 pages take {seconds / 3.6:.1f} h"
-            if name not in kept and pages:
-                hours += f", the {pages} that are there {seconds * pages / 3600:.1f} h"
-            say(f"{name}: {vectors} vectors, {size / 1000:.0f} KB and {seconds:.2f} s a page of A4; {hours}")
-            planned.append(looks)
-        return planned
-
-    def _gone(self, paths: Sequence[str | os.PathLike[str]]) -> list[SeenFile]:
-        """Names below `paths` that are no file any more, of documents and of failures."""
-        named = [Path(path).resolve() for path in paths]
-        points = [*self._documents(), *self._store.scroll(Where({"kind": "failure"}))]
-        below = {
-            file: self._roots.absolute(file.root, file.path)
-            for point in points
-            for file in files_of(point.payload)
-        }
-        below = {f: place for f, place in below.items() if any(place.is_relative_to(each) for each in named)}
-        gone = [file for file, place in below.items() if not place.exists()]
-        if gone and len(gone) == len(below):
-            raise UsageError(
-                f"all {len(gone)} files known below {', '.join(map(str, named))} are gone; is a disk not "
-                "mounted? To take them out all the same: pagelens remove PATH"
-            )
-        return gone
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What an ingest will read, and with what."""
-
-    files: Mapping[Path, SeenFile]
-    reading: ReadSettings
-    encoders: Mapping[str, PageEncoder]
-    profile: str
-    unnamed: Sequence[Path]
-    """Files that neither the store nor JSON could name."""
-    texts: Mapping[str, Mapping[str, Any]]
-    """The further text encoders by the name of their vectors, for the settings."""
-    looks: Sequence[PageLooks]
-
-    @property
-    def vectors(self) -> tuple[VectorSpec, ...]:
-        """What the collection must hold beside its own."""
-        texts = [
-            VectorSpec(name, about["kind"], about["size"], idf=False) for name, about in self.texts.items()
-        ]
-        return (*texts, *(spec for each in self.looks for spec in each.vectors))
+        home = Path(self._settings.home or here) if self.place.folder else here
+        return Roots(self._settings.roots, home, here)
 
 
 def _names(given: str | Sequence[str]) -> list[str]:
@@ -1053,23 +871,3 @@ def _spec_of(name: str, vector: Vector) -> VectorSpec:
     if isinstance(vector, SparseVector):
         return VectorSpec(name, "sparse", idf=False)
     return VectorSpec(name, "dense" if vector.ndim == 1 else "multi", vector.shape[-1])
-
-
-def _kept_as(about: Mapping[str, Any]) -> tuple[bool, int, LookSettings]:
-    """How a visual encoder's vectors are kept, from the settings."""
-    return about["late"], about["size"], LookSettings(about["storage"], about["pooling"])
-
-
-def _sparse(languages: tuple[str, ...]) -> Bm25Encoder:
-    from pagelens.encoders.sparse import Bm25Encoder
-
-    return Bm25Encoder(languages or ("eng",))
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a path's bytes are UTF-8, as a store wants them; the others are lone surrogates in Python."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pagelens.errors import DocumentError
 from pagelens.store.plan import Storage, Vector, VectorSpec
@@ -45,6 +45,37 @@ class LookSettings:
         return f"{self.pooling} {self.storage} blocks"
 
 
+@dataclass(frozen=True, slots=True)
+class LookVectors:
+    """A visual encoder's vectors as a library has them: what is needed to ask them, without the encoder."""
+
+    encoder: str
+    """As `encoders.load_encoder` calls it."""
+    late: bool
+    """Whether it is late interaction; see `encoders.visual.Model`."""
+    size: int
+    """Numbers a row."""
+    storage: Storage
+    pooling: Literal["rows", "hierarchical"]
+
+    @property
+    def settings(self) -> LookSettings:
+        """How they are kept."""
+        return LookSettings(self.storage, self.pooling)
+
+    @property
+    def specs(self) -> tuple[VectorSpec, ...]:
+        """What the collection must hold."""
+        name = vector_name(self.encoder)
+        if not self.late:
+            return (VectorSpec(name, "dense", self.size),)
+        return (
+            VectorSpec(name, "multi", self.size, self.storage),
+            VectorSpec(name + POOLED, "multi", self.size, "float16"),
+            VectorSpec(name + BLOCKS, "multi", self.size, "float16"),
+        )
+
+
 class PageLooks:
     """A visual encoder as ingest uses it: page images in, vectors by their names in the store out.
 
@@ -59,19 +90,10 @@ class PageLooks:
         self.signature = look_signature(encoder, self.settings)
 
     @property
-    def vectors(self) -> tuple[VectorSpec, ...]:
-        """What the collection must hold."""
-        return look_vectors(self.name, self.encoder.late, self.encoder.size, self.settings)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the library's settings: what is needed to ask these vectors."""
-        return {
-            "encoder": self.encoder.name,
-            "late": self.encoder.late,
-            "size": self.encoder.size,
-            "storage": self.settings.storage,
-            "pooling": self.settings.pooling,
-        }
+    def vectors(self) -> LookVectors:
+        """For the library's settings."""
+        encoder, kept = self.encoder, self.settings
+        return LookVectors(encoder.name, encoder.late, encoder.size, kept.storage, kept.pooling)
 
     def encode(self, images: Sequence[PIL.Image.Image]) -> list[dict[str, Vector] | DocumentError]:
         """The vectors of each page, or why it has none."""
@@ -101,7 +123,7 @@ class PageLooks:
         """Bytes that the vectors of a page take in the store."""
         if isinstance(made, DocumentError):
             return 0.0
-        storage = {spec.name: spec.storage for spec in self.vectors}
+        storage = {spec.name: spec.storage for spec in self.vectors.specs}
         return sum(_numbers(vector) * BYTES[storage[name]] for name, vector in made.items())
 
     def _made(self, page: Patches) -> dict[str, Vector]:
@@ -147,17 +169,6 @@ def vector_name(encoder: str) -> str:
 def look_signature(encoder: VisualEncoder, settings: LookSettings) -> str:
     """Of the vectors that an encoder makes with these settings; of one vector a page only the encoder's."""
     return f"{encoder.signature} {settings.signature}" if encoder.late else encoder.signature
-
-
-def look_vectors(name: str, late: bool, size: int, settings: LookSettings) -> tuple[VectorSpec, ...]:
-    """The named vectors of an encoder."""
-    if not late:
-        return (VectorSpec(name, "dense", size),)
-    return (
-        VectorSpec(name, "multi", size, settings.storage),
-        VectorSpec(name + POOLED, "multi", size, "float16"),
-        VectorSpec(name + BLOCKS, "multi", size, "float16"),
-    )
 
 
 def _numbers(vector: Vector) -> int:
