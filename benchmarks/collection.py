@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pagelens import Library
-from pagelens.runs import read_qrels
+from pagelens.evaluation.runs import read_qrels
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from collection import OUT, Collection, data_argument, opened
 
-from pagelens.fitting import Judged, choose_penalty, fit, judge, ndcg, out_of_fold
+from pagelens.evaluation.fitting import Judged, choose_penalty, fit, judge, ndcg, out_of_fold
+from pagelens.evaluation.significance import interval
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
-from pagelens.significance import interval
 
 NAMES = list(FEATURES)
 SHIPPED = Path(__file__).parents[1] / "rerankers" / "evidence.json"

@@ -22,8 +22,8 @@ import numpy as np
 from collection import OUT
 
 from pagelens.encoders import pooling
+from pagelens.evaluation.plots import STYLE, Whisker, sweep
 from pagelens.looks import LookSettings, LookVectors
-from pagelens.plots import STYLE, Whisker, sweep
 from pagelens.records import Query, SparseVector
 from pagelens.searching import LooksCounts, Searcher
 from pagelens.store.client import EdgeStore

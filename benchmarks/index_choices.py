@@ -18,7 +18,7 @@ from retrieval import PAGES, weighted_sum
 
 from pagelens.encoders.sparse import Bm25Encoder
 from pagelens.encoders.text import TextEncoder, WindowSettings
-from pagelens.significance import interval
+from pagelens.evaluation.significance import interval
 from pagelens.weights import MODELS, fetch
 from pagelens.words import idf
 

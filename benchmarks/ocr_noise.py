@@ -32,12 +32,12 @@ from retrieval import weighted_sum
 
 from pagelens import Library
 from pagelens.encoders.text import TextEncoder
-from pagelens.fitting import DEPTH, Judged, choose_penalty, fit, ndcg, out_of_fold
+from pagelens.evaluation.fitting import DEPTH, Judged, choose_penalty, fit, ndcg, out_of_fold
+from pagelens.evaluation.significance import clusters, interval
 from pagelens.ranking import FUSION
 from pagelens.records import Candidate, Page, SparseVector, Stage
 from pagelens.rerankers.evidence import FEATURES, EvidenceReranker
 from pagelens.scores import standardised
-from pagelens.significance import clusters, interval
 from pagelens.store.edge import EdgeEngine
 from pagelens.store.plan import ListQuery, Point, Schema, VectorSpec
 from pagelens.store.points import FIELDS, point_id

@@ -18,7 +18,7 @@ import PIL.Image
 from collection import OUT, data_argument, opened
 
 from pagelens import Box, Evidence, Library, Word
-from pagelens.significance import interval
+from pagelens.evaluation.significance import interval
 from pagelens.words import terms
 
 

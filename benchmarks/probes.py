@@ -22,8 +22,8 @@ from collection import OUT
 from PIL import Image, ImageDraw, ImageFont
 
 from pagelens import Library
-from pagelens.asking import DEPTH, every_order
-from pagelens.measures import measured
+from pagelens.evaluation.asking import DEPTH, every_order
+from pagelens.evaluation.measures import measured
 from pagelens.store.points import page_point_id
 
 SIZE = (1240, 1754)

@@ -19,14 +19,14 @@ import numpy as np
 from collection import OUT, Collection, data_argument, opened
 
 from pagelens.encoders.text import TextEncoder
-from pagelens.fitting import Judged, judge, ndcg, out_of_fold
-from pagelens.measures import measured
+from pagelens.evaluation.fitting import Judged, judge, ndcg, out_of_fold
+from pagelens.evaluation.measures import measured
+from pagelens.evaluation.significance import clusters, interval
+from pagelens.evaluation.sweeping import chosen_elsewhere
 from pagelens.ranking import FUSION, fuse
 from pagelens.records import Box, Candidate, PageText, Query
 from pagelens.rerankers.evidence import FEATURES, EvidenceReranker
-from pagelens.significance import clusters, interval
 from pagelens.store.points import page_point_id
-from pagelens.sweeping import chosen_elsewhere
 from pagelens.things import named
 from pagelens.weights import MODELS, fetch
 from pagelens.words import terms

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from collection import OUT, Collection, data_argument, opened
 
-from pagelens.asking import Run
-from pagelens.fitting import DEPTH, Judged, judge, out_of_fold
-from pagelens.measures import measured
+from pagelens.evaluation.asking import Run
+from pagelens.evaluation.fitting import DEPTH, Judged, judge, out_of_fold
+from pagelens.evaluation.measures import measured
+from pagelens.evaluation.significance import interval
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.rules import pages_named
 from pagelens.scores import standardised
 from pagelens.searching import Step
-from pagelens.significance import interval
 
 MEASURES = ["nDCG@5", "nDCG@10", "R@1", "R@10", "R@100", "RR@10"]
 STAGES = ["bm25", "text", "document", "fused"]

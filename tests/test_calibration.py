@@ -12,7 +12,8 @@ import pytest
 from test_cli import run, run_json
 
 from pagelens import Library, UsageError
-from pagelens.calibrating import (
+from pagelens.calibration import Calibration, log_odds, own_score, sigmoid, signature_of
+from pagelens.evaluation.calibrating import (
     FEWEST,
     Calibrated,
     Examples,
@@ -22,10 +23,9 @@ from pagelens.calibrating import (
     fit,
     normalised_area,
 )
-from pagelens.calibration import Calibration, log_odds, own_score, sigmoid, signature_of
+from pagelens.evaluation.runs import Question
 from pagelens.records import Candidate, Feature, Query, Stage
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
-from pagelens.runs import Question
 from pagelens.searching import Step
 
 EACH = 20
@@ -218,8 +218,8 @@ def answers(library: Library) -> dict[str, dict[str, int]]:
 
 
 def calibrated(library: Library, step: Step, monkeypatch: pytest.MonkeyPatch) -> Calibrated:
-    monkeypatch.setattr("pagelens.calibrating.FEWEST", 2)
-    monkeypatch.setattr("pagelens.calibrating.FOLDS", 2)
+    monkeypatch.setattr("pagelens.evaluation.calibrating.FEWEST", 2)
+    monkeypatch.setattr("pagelens.evaluation.calibrating.FOLDS", 2)
     return calibrate(library, [*QUESTIONS, *NOWHERE], answers(library), rerank=step)
 
 

@@ -17,21 +17,22 @@ from ir_measures import RR, R, nDCG
 from test_fitting import Office, asked_of
 from test_verdict import asked_with
 
-from pagelens import Library, UsageError, report
-from pagelens.asking import Known, Task, ask, judged_task, known_pages, store, stored
-from pagelens.calibrating import expected_error
+from pagelens import Library, UsageError
 from pagelens.calibration import Calibration
-from pagelens.evaluation import Evaluation, evaluate
-from pagelens.evaluation import report as reported
-from pagelens.measures import MEASURES, correlation, measured, oracle, promoted
+from pagelens.evaluation import report
+from pagelens.evaluation.asking import Known, Task, ask, judged_task, known_pages, store, stored
+from pagelens.evaluation.calibrating import expected_error
+from pagelens.evaluation.evaluate import Evaluation, evaluate
+from pagelens.evaluation.evaluate import report as reported
+from pagelens.evaluation.measures import MEASURES, correlation, measured, oracle, promoted
+from pagelens.evaluation.runs import Question
+from pagelens.evaluation.second_stage import hold_out, noise, rerankings
+from pagelens.evaluation.sweeping import enough, skip_margin
+from pagelens.evaluation.weighing import fused_order, list_weights
 from pagelens.ranking import FUSION
 from pagelens.records import Candidate, Query
 from pagelens.rerankers.evidence import FEATURES, Coefficients
-from pagelens.runs import Question
 from pagelens.searching import Cascade, Found, Step
-from pagelens.second_stage import hold_out, noise, rerankings
-from pagelens.sweeping import enough, skip_margin
-from pagelens.weighing import fused_order, list_weights
 
 QUESTIONS = [
     Question("q1", "who signed the lease?", {}, 1),
@@ -348,11 +349,11 @@ def test_every_page_can_be_scored(office: Any) -> None:
         expected = np.mean([1 / np.log2(place + 2) if place < 10 else 0.0 for place in best])
         assert sweep.ceiling == pytest.approx(expected)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pagelens.asking.DEPTH", 3)  # of a run; no matter for the sweep
+        patch.setattr("pagelens.evaluation.asking.DEPTH", 3)  # of a run; no matter for the sweep
         short = evaluate(library, questions, qrels, rerank=step, exhaustive=True)
         assert [each.ceiling for each in short.advice.exhaustive] == ceilings
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pagelens.evaluation.MOST_EXHAUSTIVE", 59)
+        patch.setattr("pagelens.evaluation.evaluate.MOST_EXHAUSTIVE", 59)
         with pytest.raises(UsageError, match="60 pages are more than 59"):
             evaluate(library, questions, qrels, rerank=step, exhaustive=True)
 
@@ -367,8 +368,8 @@ def test_enough_pages_lose_less_than_a_hundredth() -> None:
 
 
 def depth(pages: int, mean: float, milliseconds: float) -> Any:
-    from pagelens.significance import Interval
-    from pagelens.sweeping import Depth
+    from pagelens.evaluation.significance import Interval
+    from pagelens.evaluation.sweeping import Depth
 
     return Depth(pages, Interval(mean, mean, mean), Interval(0, 0, 0), 1.0, milliseconds)
 

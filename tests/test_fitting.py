@@ -17,7 +17,7 @@ from test_searching import office, searcher_of
 
 from pagelens import Library
 from pagelens.errors import Missing, UsageError
-from pagelens.fitting import (
+from pagelens.evaluation.fitting import (
     FOLDS,
     Judged,
     _verdict,

@@ -18,8 +18,8 @@ from test_cli import run, run_json
 from test_gallery import Reader
 
 from pagelens import Library, UsageError
-from pagelens.judging import Shown, collect, html, pool
-from pagelens.runs import Question, read_qrels
+from pagelens.evaluation.judging import Shown, collect, html, pool
+from pagelens.evaluation.runs import Question, read_qrels
 
 QUESTIONS = [
     Question("q1", "who signed the lease?", {}, 1),

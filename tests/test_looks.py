@@ -21,17 +21,17 @@ from test_straight_line import made_page
 from tiny_encoders import write_colmodernvbert, write_colqwen2, write_qwen3_embedding
 
 from pagelens import Library
-from pagelens.asking import known_pages, store
 from pagelens.encoders import load_encoder, pooling
 from pagelens.encoders.heatmap import maxsim, similarities
 from pagelens.encoders.sparse import Bm25Encoder
 from pagelens.encoders.visual import VisualEncoder
 from pagelens.errors import DocumentError, Missing, UsageError
-from pagelens.evaluation import Evaluation, evaluate
+from pagelens.evaluation.asking import known_pages, store
+from pagelens.evaluation.evaluate import Evaluation, evaluate
+from pagelens.evaluation.runs import Question
 from pagelens.looks import LookSettings
 from pagelens.ranking import OTHER
 from pagelens.records import Query, SparseVector
-from pagelens.runs import Question
 from pagelens.scores import standardised
 from pagelens.searching import LooksCounts, Searcher
 from pagelens.store.plan import Point, Schema, VectorSpec, Where

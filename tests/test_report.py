@@ -13,11 +13,12 @@ from test_cli import run, run_json
 from test_gallery import HOSTILE, read_safely
 from test_verdict import asked_with
 
-from pagelens import ExitCode, Library, report
-from pagelens.evaluation import evaluate
-from pagelens.evaluation import report as reported
-from pagelens.plots import HEIGHT, Whisker, differences, sweep, whiskers
-from pagelens.runs import Question
+from pagelens import ExitCode, Library
+from pagelens.evaluation import report
+from pagelens.evaluation.evaluate import evaluate
+from pagelens.evaluation.evaluate import report as reported
+from pagelens.evaluation.plots import HEIGHT, Whisker, differences, sweep, whiskers
+from pagelens.evaluation.runs import Question
 
 TAGS_MORE = {"main", "h1", "p", "ul", "table", "tr", "th", "td"}
 TAGS_MORE |= {"svg", "rect", "line", "text", "circle", "polyline", "polygon", "path"}

@@ -13,7 +13,7 @@ from conftest import FOOTER
 from ir_measures import RR, R
 
 from pagelens import Library, UsageError
-from pagelens.runs import page_names, read_qrels, read_questions, read_run, write_run, write_trec
+from pagelens.evaluation.runs import page_names, read_qrels, read_questions, read_run, write_run, write_trec
 
 QUESTIONS: list[Mapping[str, Any]] = [
     {"id": "q1", "query": "who signed the lease?"},

@@ -11,7 +11,15 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import permutation_test
 
 from pagelens.errors import Missing
-from pagelens.significance import clusters, compare, detectable, holm, interval, intervals, randomisation
+from pagelens.evaluation.significance import (
+    clusters,
+    compare,
+    detectable,
+    holm,
+    interval,
+    intervals,
+    randomisation,
+)
 
 EFFECT = 0.05
 

@@ -9,11 +9,11 @@ import pytest
 from test_evaluation import QUESTIONS, Loud, anything, order_of
 
 from pagelens import Library
-from pagelens.asking import ask, known_pages
+from pagelens.evaluation.asking import ask, known_pages
+from pagelens.evaluation.second_stage import rerankings, splittable
+from pagelens.evaluation.splitting import Split, split, split_sweep
+from pagelens.evaluation.sweeping import Seen
 from pagelens.searching import Step
-from pagelens.second_stage import rerankings, splittable
-from pagelens.splitting import Split, split, split_sweep
-from pagelens.sweeping import Seen
 
 PAGES = 40
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pagelens.asking import Asked, Known, Task
-from pagelens.evaluation import Paid, report
+from pagelens.evaluation.asking import Asked, Known, Task
+from pagelens.evaluation.evaluate import Paid, report
+from pagelens.evaluation.runs import Question
+from pagelens.evaluation.significance import Difference, clusters
+from pagelens.evaluation.verdict import Signals, decide
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
-from pagelens.runs import Question
 from pagelens.searching import Step
-from pagelens.significance import Difference, clusters
-from pagelens.verdict import Signals, decide
 
 PAGES = 100
 

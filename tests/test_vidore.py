@@ -13,11 +13,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from pagelens import UsageError
-from pagelens.evaluation import evaluate
-from pagelens.measures import measured
-from pagelens.pipeline import Pipeline
+from pagelens.evaluation.evaluate import evaluate
+from pagelens.evaluation.measures import measured
+from pagelens.evaluation.pipeline import Pipeline
+from pagelens.evaluation.runs import Question
 from pagelens.records import Candidate, Query
-from pagelens.runs import Question
 
 PAGES = {
     f"page-{n}": f"{title}\n\n{text}"
@@ -156,7 +156,7 @@ def test_the_signature_knows_what_shapes_a_score(tmp_path: Path, monkeypatch: py
     one = signature()
     assert one == signature()
     others = [signature(rerank=[]), signature(rerank=["evidence@20"]), signature(languages=("deu",))]
-    monkeypatch.setattr("pagelens.pipeline._code", lambda: "changed")
+    monkeypatch.setattr("pagelens.evaluation.pipeline._code", lambda: "changed")
     assert len({one, *others, signature()}) == 5
 
 
@@ -207,7 +207,7 @@ others = pytest.mark.filterwarnings("ignore")
 
 @others
 def test_mteb_gives_the_figures_of_pagelens_eval(folder: Path, tmp_path: Path, libraries: Path) -> None:
-    from pagelens import vidore
+    from pagelens.evaluation import vidore
 
     pipeline = Pipeline(libraries, "light")
     found = vidore.run([str(folder)], tmp_path, pipeline)
@@ -239,7 +239,7 @@ def test_mteb_gives_the_figures_of_pagelens_eval(folder: Path, tmp_path: Path, l
 def test_what_is_done_is_not_done_again(
     folder: Path, tmp_path: Path, libraries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pagelens import vidore
+    from pagelens.evaluation import vidore
 
     first = vidore.run([str(folder)], tmp_path, Pipeline(libraries, "words"))
     record = json.loads((tmp_path / "vidore-benchmark/rerank/SmallOfficeLocal.json").read_text())
@@ -254,7 +254,7 @@ def test_what_is_done_is_not_done_again(
     again = Pipeline(libraries, "words")
     monkeypatch.setattr(again, "search", never)
     assert vidore.run([str(folder)], tmp_path, again).rows == first.rows
-    monkeypatch.setattr("pagelens.pipeline._code", lambda: "changed")
+    monkeypatch.setattr("pagelens.evaluation.pipeline._code", lambda: "changed")
     changed = Pipeline(libraries, "words")
     asked: list[Any] = []
     search = changed.search
@@ -273,7 +273,7 @@ def test_candidates_that_mteb_shares(folder: Path, tmp_path: Path, libraries: Pa
     """A reranking task: no stage finds what is not among the candidates."""
     import datasets
 
-    from pagelens import vidore
+    from pagelens.evaluation import vidore
 
     shared = tmp_path / "shared"
     shutil.copytree(folder, shared)
@@ -292,7 +292,7 @@ def test_candidates_that_mteb_shares(folder: Path, tmp_path: Path, libraries: Pa
 
 @others
 def test_the_pipeline_of_vidore_benchmark(folder: Path, tmp_path: Path, images: dict[str, bytes]) -> None:
-    from pagelens.vidore import VidorePipeline
+    from pagelens.evaluation.vidore import VidorePipeline
 
     pipeline = VidorePipeline(str(tmp_path), "words")
     pictures = [Image.open(BytesIO(data)) for data in images.values()]
@@ -302,7 +302,7 @@ def test_the_pipeline_of_vidore_benchmark(folder: Path, tmp_path: Path, images: 
 
 @others
 def test_an_unknown_task_is_said(folder: Path, tmp_path: Path) -> None:
-    from pagelens import vidore
+    from pagelens.evaluation import vidore
 
     with pytest.raises(UsageError, match="no benchmark or task 'ViDoRe"):
         vidore.run(["ViDoRe(v9)"], tmp_path, Pipeline(tmp_path, "words"))

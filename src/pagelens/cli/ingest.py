@@ -268,7 +268,7 @@ def warm(
     with open_library(library, models, must_exist=True, looking=looking) as opened:
         pages = None
         if queries is not None:
-            from pagelens.runs import read_questions
+            from pagelens.evaluation.runs import read_questions
 
             asked = read_questions(queries)
             pages = {id for each in asked for id, _ in opened.rank(each.query, top, each.filter)}

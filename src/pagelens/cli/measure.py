@@ -54,8 +54,8 @@ def fit(
 
     Example: `pagelens fit --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}' --out mine.json`
     """
-    from pagelens.fitting import fit_library
-    from pagelens.runs import page_names, read_qrels, read_questions
+    from pagelens.evaluation.fitting import fit_library
+    from pagelens.evaluation.runs import page_names, read_qrels, read_questions
 
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: its name must end in .json, so that --rerank {out}@50 finds a file")
@@ -137,10 +137,10 @@ def evaluate(
 
     Example: `pagelens eval --queries q.jsonl --qrels qrels.tsv --rerank qwen3-vl-2b@20 --gpu-hour 2.50`
     """
-    from pagelens import report
-    from pagelens.asking import store
-    from pagelens.evaluation import evaluate as measure
-    from pagelens.runs import read_qrels, read_questions
+    from pagelens.evaluation import report
+    from pagelens.evaluation.asking import store
+    from pagelens.evaluation.evaluate import evaluate as measure
+    from pagelens.evaluation.runs import read_qrels, read_questions
 
     if runs and (rerank or exhaustive):
         raise UsageError("--runs evaluates what was found before: leave out --rerank and --exhaustive")
@@ -216,8 +216,8 @@ def judge(
 
     Example: `pagelens judge --qrels qrels.txt --collect ~/Downloads/judge.qrels`
     """
-    from pagelens import judging
-    from pagelens.runs import read_qrels, read_questions
+    from pagelens.evaluation import judging
+    from pagelens.evaluation.runs import read_qrels, read_questions
 
     if collect:
         if queries or html:
@@ -271,8 +271,8 @@ def calibrate(
 
     Example: `pagelens calibrate --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}'`
     """
-    from pagelens.calibrating import calibrate as fit_to
-    from pagelens.runs import read_qrels, read_questions
+    from pagelens.evaluation.calibrating import calibrate as fit_to
+    from pagelens.evaluation.runs import read_qrels, read_questions
 
     looking = Looking(device, "auto", features, with_text, int8, commercial)
     asked, judged = read_questions(queries), read_qrels(qrels)
@@ -330,8 +330,8 @@ def vidore(
 
     Example: `pagelens vidore --tasks my-pages/`
     """
-    from pagelens.pipeline import Pipeline
-    from pagelens.vidore import run as measure
+    from pagelens.evaluation.pipeline import Pipeline
+    from pagelens.evaluation.vidore import run as measure
 
     cascade = [] if rerank == ["none"] else rerank
     looking = Looking(device, with_text=with_text, commercial=commercial)

@@ -228,7 +228,7 @@ def search(
     looking = Looking(device, "auto", features, with_text, int8, commercial)
     with open_library(library, models, must_exist=True, looking=looking) as opened:
         if queries is not None and run is not None:
-            from pagelens.runs import write_run
+            from pagelens.evaluation.runs import write_run
 
             with question_progress(as_json) as advance:
                 count = write_run(opened, queries, run, k, page_name, stage, wanted, cascade, advance)

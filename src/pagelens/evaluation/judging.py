@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pagelens.asking import DEPTH, Qrels, every_order, known_pages
 from pagelens.errors import UsageError
+from pagelens.evaluation.asking import DEPTH, Qrels, every_order, known_pages
+from pagelens.evaluation.runs import Question, read_qrels
 from pagelens.gallery import escaped, picture, whole_page
 from pagelens.hits import Hit
 from pagelens.records import Box
-from pagelens.runs import Question, read_qrels
 from pagelens.searching import Cascade
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from pagelens.evaluation.significance import Difference, compare
+from pagelens.evaluation.sweeping import Quality, chosen_elsewhere
+from pagelens.evaluation.verdict import SURE
 from pagelens.ranking import OTHER, fuse
-from pagelens.significance import Difference, compare
-from pagelens.sweeping import Quality, chosen_elsewhere
-from pagelens.verdict import SURE
 
 Lists: TypeAlias = Mapping[str, Mapping[str, float]]
 """Of one question: list -> point id -> score."""

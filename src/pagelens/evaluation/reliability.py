@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pagelens.asking import Asked
-from pagelens.calibrating import Bin, Examples, binned, brier, expected_error, fit
 from pagelens.calibration import Calibration
 from pagelens.errors import Missing, UsageError
-from pagelens.second_stage import Reranking, fitted_to
+from pagelens.evaluation.asking import Asked
+from pagelens.evaluation.calibrating import Bin, Examples, binned, brier, expected_error, fit
+from pagelens.evaluation.second_stage import Reranking, fitted_to
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import numpy as np
 
 from pagelens import rules
 from pagelens.errors import UsageError
+from pagelens.evaluation.runs import Question, page_names, read_run, write_trec
+from pagelens.evaluation.significance import clusters
+from pagelens.evaluation.sweeping import Seen, read_seen
 from pagelens.ranking import Ranked, orders
-from pagelens.runs import Question, page_names, read_run, write_trec
 from pagelens.searching import FUSED, Found, Step, is_list, stage_names
-from pagelens.significance import clusters
 from pagelens.store.points import page_point_id
-from pagelens.sweeping import Seen, read_seen
 from pagelens.wording import counted
 
 if TYPE_CHECKING:

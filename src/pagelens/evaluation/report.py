@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pagelens.evaluation import Evaluation, StageReport
+from pagelens.evaluation.evaluate import Evaluation, StageReport
+from pagelens.evaluation.measures import MEASURES
+from pagelens.evaluation.plots import STYLE, Whisker, differences, reliability, sweep, whiskers
+from pagelens.evaluation.splitting import Pages, Split
+from pagelens.evaluation.sweeping import Depth
 from pagelens.gallery import escaped, section, whole_page
 from pagelens.hits import Hit, Hits
-from pagelens.measures import MEASURES
-from pagelens.plots import STYLE, Whisker, differences, reliability, sweep, whiskers
-from pagelens.splitting import Pages, Split
 from pagelens.store.points import page_point_id
-from pagelens.sweeping import Depth
 from pagelens.wording import counted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from pagelens.significance import Difference
+from pagelens.evaluation.significance import Difference
 
 Decision: TypeAlias = Literal["add", "skip", "first stage"]
 Preference: TypeAlias = Literal["precision", "recall"]

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pagelens.errors import Missing, UsageError
+from pagelens.evaluation.significance import clusters, interval
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.scores import standardised
-from pagelens.significance import clusters, interval
 
 if TYPE_CHECKING:
     from pagelens.library import Library

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pagelens.asking import DEPTH, Asked, Qrels, Run, Task
-from pagelens.fitting import FEWEST, Judged, out_of_fold
-from pagelens.measures import measured, oracle
-from pagelens.rerankers.evidence import EvidenceReranker
-from pagelens.searching import Step, stage_names
-from pagelens.splitting import Split, split, split_sweep
-from pagelens.store.points import page_point_id
-from pagelens.sweeping import (
+from pagelens.evaluation.asking import DEPTH, Asked, Qrels, Run, Task
+from pagelens.evaluation.fitting import FEWEST, Judged, out_of_fold
+from pagelens.evaluation.measures import measured, oracle
+from pagelens.evaluation.splitting import Split, split, split_sweep
+from pagelens.evaluation.sweeping import (
     Blend,
     Depth,
     Margin,
@@ -26,6 +23,9 @@ from pagelens.sweeping import (
     enough,
     skip_margin,
 )
+from pagelens.rerankers.evidence import EvidenceReranker
+from pagelens.searching import Step, stage_names
+from pagelens.store.points import page_point_id
 
 if TYPE_CHECKING:
     from pagelens.library import Library

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import PIL.Image
 
-from pagelens.asking import DEPTH, every_order, known_pages
 from pagelens.calibration import signature_of
 from pagelens.errors import UsageError
+from pagelens.evaluation.asking import DEPTH, every_order, known_pages
 from pagelens.library import Library
 from pagelens.profiles import PROFILES, choose
 from pagelens.ranking import FUSION

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pagelens.asking import DEPTH, Asked, Qrels, Run, ask, judged_task, known_pages, stored
 from pagelens.calibration import Calibration
 from pagelens.errors import UsageError
-from pagelens.hits import SCHEMA
-from pagelens.measures import MEASURES, TOP, correlation, found_in, measured, promoted
-from pagelens.reliability import Reliability, reliability
-from pagelens.runs import Question
-from pagelens.searching import Cascade, is_list
-from pagelens.second_stage import (
+from pagelens.evaluation.asking import DEPTH, Asked, Qrels, Run, ask, judged_task, known_pages, stored
+from pagelens.evaluation.measures import MEASURES, TOP, correlation, found_in, measured, promoted
+from pagelens.evaluation.reliability import Reliability, reliability
+from pagelens.evaluation.runs import Question
+from pagelens.evaluation.second_stage import (
     Advice,
     Budget,
     Reranking,
@@ -34,9 +32,11 @@ from pagelens.second_stage import (
     own_milliseconds,
     rerankings,
 )
-from pagelens.significance import Difference, Interval, compare, holm, intervals
-from pagelens.verdict import MEASURE, SURE, Lift, Preference, Signals, Verdict, decide
-from pagelens.weighing import ListWeight, list_weights
+from pagelens.evaluation.significance import Difference, Interval, compare, holm, intervals
+from pagelens.evaluation.verdict import MEASURE, SURE, Lift, Preference, Signals, Verdict, decide
+from pagelens.evaluation.weighing import ListWeight, list_weights
+from pagelens.hits import SCHEMA
+from pagelens.searching import Cascade, is_list
 
 if TYPE_CHECKING:
     from pagelens.library import Library

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pagelens.asking import DEPTH, Qrels, known_pages
 from pagelens.calibration import Calibration, Method, log_odds, own_score, sigmoid, signature_of
 from pagelens.errors import Missing, UsageError
+from pagelens.evaluation.asking import DEPTH, Qrels, known_pages
+from pagelens.evaluation.runs import Question
+from pagelens.evaluation.significance import clusters
 from pagelens.hits import SCHEMA
 from pagelens.rerankers.evidence import EvidenceReranker
-from pagelens.runs import Question
 from pagelens.searching import Cascade, Step, stage_names
-from pagelens.significance import clusters
 from pagelens.wording import counted
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pagelens.asking import Qrels, Run
 from pagelens.errors import Missing
+from pagelens.evaluation.asking import Qrels, Run
 
 MEASURES = ("nDCG@5", "nDCG@10", "RR@10", "R@1", "R@10", "R@50", "R@100")
 TOP = 5

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pagelens.evaluation.significance import Interval, interval
 from pagelens.ranking import Ranked
 from pagelens.scores import standardised
-from pagelens.significance import Interval, interval
 
 DEPTHS = (5, 10, 20, 50, 100, 200, 500)
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import PIL.Image
 
 from pagelens.errors import Missing, UsageError
+from pagelens.evaluation.pipeline import Pipeline, Scores
 from pagelens.hits import SCHEMA
-from pagelens.pipeline import Pipeline, Scores
 
 MEASURES = ("ndcg_at_5", "ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100")
 PUBLISHED: Mapping[str, Sequence[tuple[str, str, float]]] = {
@@ -271,7 +271,7 @@ def _write_vidore(rows: Sequence[Row], out: Path, pipeline: Pipeline) -> None:
             "dataset": task,
             "split": "test",
             "language": own[0].subset if len(own) == 1 else None,
-            "module_path": "pagelens.vidore",
+            "module_path": "pagelens.evaluation.vidore",
             "class_name": "VidorePipeline",
             "pipeline_args": {"profile": pipeline.name, "stage": stage, "revision": pipeline.signature},
             "aggregated_metrics": {"overall": overall, "by_language": by_language, "timing": {}, "infos": {}},

@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from pagelens.significance import Difference, Interval, compare, interval
-from pagelens.sweeping import DEPTHS, Quality, Seen, chosen_elsewhere
-from pagelens.verdict import SURE
+from pagelens.evaluation.significance import Difference, Interval, compare, interval
+from pagelens.evaluation.sweeping import DEPTHS, Quality, Seen, chosen_elsewhere
+from pagelens.evaluation.verdict import SURE
 
 Pages: TypeAlias = tuple[int, int]
 """How many the first and the second reranker see; 0: it is left out."""
