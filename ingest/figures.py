@@ -1,4 +1,4 @@
-"""Figures of a page, and which of them are charts: a small test on pixels and words.
+"""Figures of a page, and which of them are charts, tables or text: small tests on pixels and words.
 
 A chart is drawn with few flat colours on an even ground, has lines along and across, and numbers that stand
 in a row or a column: its ticks. A photograph has many colours; a drawing or a diagram has no row of numbers.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -51,6 +52,16 @@ LEVELS = 6
 """Levels of each of red, green and blue that count as different colours."""
 ALIGNED = 0.02
 """Of the figure's width or height: numbers whose middles or edges are no further apart stand in a row."""
+WORDY = 0.4
+"""Of a figure that words cover, at most; charts of `mmdocir-dev` and `opencqa-dev` have .36 and less."""
+PROSE_WORDS, PROSE_LINES, PROSE_SHARE = 8, 7, 0.6
+"""Words of a line of prose; such lines of what is text and no figure, and the share of its words in them, at
+least. Charts of `mmdocir-dev` have up to six, forms and screenshots that look alike have more."""
+ROWS, ROW_SHARE = 5, 0.2
+"""Lines of a table without rules, at least, that begin with words and have a number further right; of all its
+lines. Read off `mmdocir-dev`, where bars that bear their names and values have up to four such lines."""
+APART = 0.15
+"""Of the figure's width, at least, between those words and that number."""
 NUMBER = re.compile(r"[(+\-−–]?[$€£¥]?\d[\d.,:/]*\s?[%kKmMbBxX)]?[)]?")
 
 
@@ -59,6 +70,35 @@ def chart_likelihood(figure: PIL.Image.Image, words: Sequence[Word], box: Box) -
     measured = measure(figure, words, box)
     total = sum(weight * measured[name] for name, weight in WEIGHTS.items()) - THRESHOLD
     return 1 / (1 + math.exp(-total))
+
+
+def kind_by_words(words: Sequence[Word], box: Box) -> Literal["table", "text"] | None:
+    """What looks like a figure, and its words tell is none: a table without rules, or text.
+
+    Args:
+        words: Of the page, those in the figure.
+        box: Of the figure in points.
+    """
+    lines: dict[int, list[Word]] = {}
+    for word in words:
+        lines.setdefault(word.line, []).append(word)
+    rows = sum(_is_row(line, APART * box.width) for line in lines.values())
+    if rows >= max(ROWS, ROW_SHARE * len(lines)):
+        return "table"
+    covered = sum(word.box.width * word.box.height for word in words) / (box.width * box.height)
+    prose = [len(line) for line in lines.values() if len(line) >= PROSE_WORDS]
+    if covered > WORDY or (len(prose) >= PROSE_LINES and sum(prose) >= PROSE_SHARE * len(words)):
+        return "text"
+    return None
+
+
+def _is_row(line: Sequence[Word], apart: float) -> bool:
+    """Whether a line begins with a label and has a number further right."""
+    first = min(line, key=lambda word: word.box.left)
+    numbers = (word for word in line if NUMBER.fullmatch(word.text))
+    return any(letter.isalpha() for letter in first.text) and any(
+        word.box.left > first.box.right + apart for word in numbers
+    )
 
 
 def drawn_areas(ink: Ink) -> Iterator[Box]:

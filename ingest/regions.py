@@ -16,14 +16,14 @@ from io import BytesIO
 import PIL.Image
 
 from pagelens.ingest import layout
-from pagelens.ingest.figures import chart_likelihood, drawn_areas
+from pagelens.ingest.figures import chart_likelihood, drawn_areas, kind_by_words
 from pagelens.ingest.ink import MOST_PIECES, Ink
 from pagelens.ingest.layout import iou
 from pagelens.ingest.signatures import find_written
 from pagelens.ingest.stamps import find_stamps
-from pagelens.records import Box, Page, PageContent, PageText, Region, Regions, Word
+from pagelens.records import Box, Page, PageContent, PageText, Region, Regions
 
-RULES = 1
+RULES = 2
 """Raised with any change to what is found; regions made by other rules are made again by the next ingest."""
 SECONDS = 10.0
 """A page may take; what was found until then is kept. Most take a fifth of a second, and layout two."""
@@ -41,8 +41,6 @@ SIGNED = 360.0, 150.0
 """Points across and down, at most, of an image that may be a signature pasted into a letter."""
 SAME = 0.5
 """IoU from which two figures are one; or 0.8 of the smaller lies within the other."""
-WORDY = 0.4
-"""Of a figure that words cover, at most; charts of `mmdocir-dev` and `opencqa-dev` have .36 and less."""
 BESIDE = 12.0
 """Points around a figure where its numbers may stand."""
 CAPTION = re.compile(r"(figure|fig|table|tab|chart|graph|abb|abbildung|tabelle|exhibit)\b\.?", re.IGNORECASE)
@@ -134,7 +132,7 @@ def _with_figures(
         for each in found
         if each.kind == "figure"
         and not any(_same(each.box, box) for box in other)
-        and _covered(content.text.within(each.box), each.box) <= WORDY
+        and kind_by_words(content.text.within(each.box), each.box) != "text"
     ]
     taken = [each.box for each in figures] + other
     candidates = [
@@ -157,16 +155,14 @@ def _with_figures(
         edges = [round(edge * scale) for edge in (left, top, right, bottom)]
         if edges[2] - edges[0] < 8 or edges[3] - edges[1] < 8:
             continue
+        if kind := kind_by_words(content.text.within(each.box), each.box):
+            result.append(Region("table" if kind == "table" else "figure", each.box, each.confidence))
+            continue
         near = Box(left - BESIDE, top - BESIDE, right + BESIDE, bottom + BESIDE)
         likely = chart_likelihood(picture.crop(tuple(edges)), content.text.within(near), each.box)  # type: ignore[arg-type]
-        kind = "chart" if likely > 0.5 else "figure"
-        result.append(Region(kind, each.box, each.confidence * max(likely, 1 - likely)))
+        what = "chart" if likely > 0.5 else "figure"
+        result.append(Region(what, each.box, each.confidence * max(likely, 1 - likely)))
     return result
-
-
-def _covered(words: Sequence[Word], box: Box) -> float:
-    """Share of a box that the boxes of the words in it take."""
-    return sum(each.box.width * each.box.height for each in words) / (box.width * box.height)
 
 
 def _is_scanned(content: PageContent) -> bool:

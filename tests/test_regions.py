@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pagelens.errors import UsageError
 from pagelens.ingest import layout
 from pagelens.ingest.documents import open_document
 from pagelens.ingest.drawn import drawn_objects
-from pagelens.ingest.figures import chart_likelihood
+from pagelens.ingest.figures import chart_likelihood, kind_by_words
 from pagelens.ingest.ink import Ink, filled, pieces, runs
 from pagelens.ingest.reading import turned_things
 from pagelens.ingest.regions import find_regions, signature
@@ -190,6 +190,43 @@ def bars(scale: float) -> tuple[PIL.Image.Image, tuple[Word, ...], Box]:
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 4.0])
 def test_a_chart_drawn_by_code_is_a_chart_at_any_scale(scale: float) -> None:
     assert chart_likelihood(*bars(scale)) > 0.5
+
+
+def test_lines_of_labels_and_numbers_are_a_table() -> None:
+    """Without rules it looks like a chart: numbers in a column on even ground."""
+    box = Box(60, 100, 400, 300)
+
+    def of(labels: Sequence[str], numbers: Sequence[str]) -> list[Word]:
+        return [
+            Word(text, Box(left, 110 + 20 * n, left + 50, 122 + 20 * n), n, None)
+            for n, pair in enumerate(zip(labels, numbers, strict=True))
+            for text, left in zip(pair, (70, 300), strict=True)
+        ]
+
+    names, values = ["Rent", "Heating", "Water", "Repairs", "Total"], ["1,250", "310", "(95)", "40", "$1,695"]
+    assert kind_by_words(of(names, values), box) == "table"
+    assert (
+        kind_by_words(of(names[:4], values[:4]), box) is None
+    )  # as bars have that bear their names and values
+    assert kind_by_words(of(values, names), box) is None
+    assert kind_by_words([], box) is None
+
+
+def test_lines_of_prose_are_no_figure() -> None:
+    """As in a form or a screenshot; a chart has a title and a note."""
+    box = Box(0, 0, 400, 400)
+
+    def of(lines: int, words: int, first: int = 0) -> list[Word]:
+        return [
+            Word("word", Box(20 * n, 10 * line, 20 * n + 15, 10 * line + 8), line, None)
+            for line in range(first, first + lines)
+            for n in range(words)
+        ]
+
+    assert kind_by_words(of(7, 8), box) == "text"
+    assert kind_by_words(of(6, 8), box) is kind_by_words(of(20, 7), box) is None
+    assert kind_by_words(of(7, 8) + of(20, 7, first=7), box) is None  # most words stand in short lines
+    assert kind_by_words(of(1, 1), Box(0, 0, 15, 8)) == "text"  # it is full of words
 
 
 def test_a_photograph_is_no_chart() -> None:
