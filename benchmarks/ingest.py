@@ -121,7 +121,7 @@ def _parts(library: Library, work: Path, limit: int) -> tuple[list[Path], list[P
     chosen: dict[bool, dict[str, list[int]]] = {True: {}, False: {}}
     taken = 0
     for record in library.pages():
-        is_scan = record["text_source"] != "layer"
+        is_scan = not record["text_source"].startswith("layer")
         if is_scan and taken == limit:
             continue
         taken += is_scan

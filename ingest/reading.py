@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from io import BytesIO
@@ -16,6 +16,7 @@ from PIL.Image import Resampling, Transpose
 from pagelens.errors import DocumentError
 from pagelens.ingest import ocr
 from pagelens.ingest.documents import OpenDocument
+from pagelens.ingest.pictures import alone, silent_pictures
 from pagelens.ingest.raster import Engine, fitting_dpi
 from pagelens.ingest.regions import find_regions
 from pagelens.ingest.repair import find_lines, without_margins
@@ -53,16 +54,23 @@ class ReadSettings:
         engine = f"pdfium {installed('pypdfium2').split('.')[0]}" if self.raster == "pdfium" else self.raster
         return f"{engine} {self.dpi} DPI JPEG {self.jpeg_quality}"
 
-    def words_signature(self, source: str) -> str:
-        """What words from this source, `"layer"` or an OCR engine, are read with.
+    @property
+    def sources(self) -> tuple[str, str, str]:
+        """Where words may come from; see `PageText.source`."""
+        return "layer", f"layer+{self.ocr}", self.ocr
 
-        The rules that choose between the two are the layer's alone: words that OCR read stay right when the
-        rules change, and cost a second a page to read again.
+    def words_signature(self, source: str) -> str:
+        """What words from one of `sources` are read with.
+
+        The rules that choose between layer and OCR are the layer's alone: words that OCR read stay right when
+        the rules change, and cost a second a page to read again.
         """
-        if source == "layer":
+        layer, _, engine = source.rpartition("+")
+        if engine == "layer":
             return f"layer, rules {RULES}"
         low, high = self.ocr_dpi
-        return f"{ocr.version(source)} {'+'.join(self.languages)} {low}-{high} DPI"
+        read = f"{ocr.version(engine)} {'+'.join(self.languages)} {low}-{high} DPI"
+        return f"{self.words_signature(layer)}, pictures by {read}" if layer else read
 
 
 def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> PageContent:
@@ -75,16 +83,22 @@ def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> Pa
     width, height = document.size(number)
     if not (0 < width < math.inf and 0 < height < math.inf):
         raise DocumentError("open", f"the page measures {width:g} x {height:g} points; save it again", number)
-    layer = document.words(number)
+    layer, drawn = document.words(number), document.drawn(number)
     share, own_dpi = document.scan(number)
-    turned = 0.0
+    turned, source = 0.0, "layer"
     trusted = distrust(layer, width, height, share) is None
     if trusted:
         image = document.render(number, settings.dpi, settings.raster)
         words = on_page(layer, width, height)
         trusted = share <= SCAN_SHARE or share_on_ink(words, image, width) >= ON_INK
+    low, high = settings.ocr_dpi
+    if trusted and (pictures := silent_pictures(drawn, words)):
+        source = f"layer+{settings.ocr}"
+        picture = document.render(number, low, settings.raster)
+        dpi = picture.width * 72 / width
+        words += _after(words, _read(alone(picture, pictures, words, dpi), dpi, settings, deadline), dpi)
     if not trusted:
-        low, high = settings.ocr_dpi
+        source = settings.ocr
         dpi = min(max(own_dpi, low), high) if share > 0 else high
         picture = document.render(number, dpi, settings.raster)
         dpi = picture.width * 72 / width  # a large page has less, and so may an image
@@ -92,8 +106,8 @@ def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> Pa
         width, height = picture.width * 72 / dpi, picture.height * 72 / dpi
         image = _resized(picture, min(1.0, settings.dpi / dpi))
     page = Page(document.document.doc_id, number, round(width, 2), round(height, 2), turned)
-    text = PageText(tuple(words), "layer" if trusted else settings.ocr)
-    drawn = turned_things(document.drawn(number), round(turned / 90) % 4, *document.size(number))
+    text = PageText(tuple(words), source)
+    drawn = turned_things(drawn, round(turned / 90) % 4, *document.size(number))
     content = PageContent(page, _jpeg(image, settings.jpeg_quality), text, tuple(drawn))
     return replace(content, found=find_regions(content)) if settings.regions else content
 
@@ -137,9 +151,22 @@ def _read_scan(
             reading = _read(_turned(straight, other), dpi, settings, deadline)
             if reading.sure_letters > BETTER * max(best.sure_letters, 10):
                 turn, best = other, reading
-    points = [word._replace(box=Box(*(edge * 72 / dpi for edge in word.box))) for word in best.words]
     shown = straight if paper is picture else _rotated(picture, skew)
-    return _turned(shown, turn), turn + skew, points
+    return _turned(shown, turn), turn + skew, [_in_points(word, dpi) for word in best.words]
+
+
+def _after(words: Sequence[Word], reading: ocr.Reading, dpi: float) -> list[Word]:
+    """What OCR read surely in pictures, in lines after those of the page; in a photograph next to nothing."""
+    first = words[-1].line + 1 if words else 0
+    return [
+        _in_points(word, dpi)._replace(line=first + word.line)
+        for word in reading.words
+        if (word.confidence or 0.0) >= ocr.LOW_CONFIDENCE and any(map(str.isalnum, word.text))
+    ]
+
+
+def _in_points(word: Word, dpi: float) -> Word:
+    return word._replace(box=Box(*(edge * 72 / dpi for edge in word.box)))
 
 
 def _read(picture: PIL.Image.Image, dpi: float, settings: ReadSettings, deadline: float) -> ocr.Reading:

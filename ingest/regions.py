@@ -168,7 +168,7 @@ def _with_figures(
 def _is_scanned(content: PageContent) -> bool:
     """Whether the page is a picture, on which a hand or a stamp may have left something anywhere."""
     area = content.page.width * content.page.height
-    return content.text.source != "layer" or any(
+    return content.text.scanned or any(
         each.kind == "image" and each.box.width * each.box.height >= SCAN_SHARE * area
         for each in content.drawn
     )

@@ -30,7 +30,7 @@ SPACES = {*LINE_END, 0x09, *(code for code in range(0x3001) if unicodedata.categ
 UNKNOWN = "\ufffd"
 """For a glyph whose character nobody knows."""
 
-RULES = 2
+RULES = 3
 """Raised with any change to what is read from a layer or to when it is believed: words that a library holds
 under another number are read again by the next ingest of their file."""
 BAD_SHARE = 0.05

@@ -7,8 +7,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import PIL.Image
 import pypdfium2
 import pypdfium2.raw as pdfium
+
+from pagelens.records import Box
 
 
 def write_pdf(path: Path, pages: Sequence[str]) -> Path:
@@ -31,6 +34,21 @@ def write_pdf(path: Path, pages: Sequence[str]) -> Path:
     document.save(path)
     document.close()
     return path
+
+
+def add_picture(path: Path, picture: PIL.Image.Image, box: Box) -> Path:
+    """Paste a picture into the first page of a PDF; the box in points, origin at the top left."""
+    document = pypdfium2.PdfDocument(path)
+    page = document[0]
+    image = pypdfium2.PdfImage.new(document)
+    image.set_bitmap(pypdfium2.PdfBitmap.from_pil(picture))
+    place = pypdfium2.PdfMatrix().scale(box.width, box.height)
+    image.set_matrix(place.translate(box.left, page.get_height() - box.bottom))
+    page.insert_obj(image)
+    page.gen_content()
+    document.save(path.with_suffix(".new"))
+    document.close()
+    return path.with_suffix(".new").replace(path)
 
 
 def fill(disk: Path, left: int) -> Path:

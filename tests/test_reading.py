@@ -10,21 +10,23 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pypdfium2
 import pytest
-from made import write_pdf
+from made import add_picture, write_pdf
 
 from pagelens import DocumentError, UsageError
+from pagelens.ingest import ocr
 from pagelens.ingest.documents import open_document
 from pagelens.ingest.pool import ReaderPool, Task
 from pagelens.ingest.reading import ReadSettings, read_page
 from pagelens.ingest.sources import find, kind
 from pagelens.ingest.text import distrust
-from pagelens.records import Box, PageContent, Word
+from pagelens.records import Box, PageContent, PageText, Word
 
 TESSERACT = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 TEXT = (
@@ -132,6 +134,89 @@ def test_a_scan_is_read_by_ocr_and_a_layer_is_not(tmp_path: Path) -> None:
     clean, scan = read(tmp_path / "clean.pdf"), read(tmp_path / "scan.pdf")
     assert (clean.text.source, scan.text.source) == ("layer", "tesseract")
     assert scan.text.text.split() == clean.text.text.split()
+
+
+# pictures on a page that has its own text
+
+CHART = "Harvest of barley\nNorthern district 412\nSouthern district 98"
+AT = Box(60, 400, 460, 520)
+"""Where it is pasted, in points."""
+
+
+def chart(lines: str = CHART) -> PIL.Image.Image:
+    """Words as a picture, at 200 DPI."""
+    image = PIL.Image.new("RGB", (1111, 333), "#fff7e0")
+    PIL.ImageDraw.Draw(image).multiline_text((60, 40), lines, "navy", font_size=64)
+    return image
+
+
+@TESSERACT
+def test_words_in_a_picture_are_read_and_stand_in_it(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "report.pdf", [TEXT])
+    before = read(path).text
+    text = read(add_picture(path, chart(), AT)).text
+    assert (before.source, text.source, text.scanned) == ("layer", "layer+tesseract", False)
+    assert text.words[: len(before.words)] == before.words
+    added = PageText(text.words[len(before.words) :], text.source)
+    assert added.text == CHART
+    assert min(word.line for word in added.words) > max(word.line for word in before.words)
+    assert text.within(AT) == added.words
+    [barley] = [word for word in added.words if word.text == "barley"]
+    drawn = PIL.ImageDraw.Draw(chart()).textbbox((60, 40), "Harvest of ", font_size=64)[2]
+    assert barley.box.left == pytest.approx(AT.left + drawn * 0.36, abs=3)
+
+
+@TESSERACT
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_words_in_a_picture_of_a_page_that_is_shown_turned(tmp_path: Path, rotation: int) -> None:
+    path = write_pdf(tmp_path / "report.pdf", [TEXT])
+    upright = chart().rotate(rotation, expand=True)  # so that it is upright as the page is shown
+    box = Box(60, 400, 60 + upright.width * 0.36, 400 + upright.height * 0.36)
+    pdf = pypdfium2.PdfDocument(add_picture(path, upright, box))
+    pdf[0].set_rotation(rotation)
+    pdf.save(tmp_path / "turned.pdf")
+    content = read(tmp_path / "turned.pdf")
+    [picture] = [each.box for each in content.drawn if each.kind == "image"]
+    assert {"barley", "Northern", "412"} <= {word.text for word in content.text.within(picture)}
+
+
+@TESSERACT
+def test_pictures_of_which_the_layer_speaks_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor small ones; and two words over a picture are not read again."""
+    asked = []
+    real = ocr.read
+
+    def counted(*arguments: Any) -> ocr.Reading:
+        asked.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(ocr, "read", counted)
+    for box in (Box(50, 50, 400, 140), Box(60, 400, 140, 420)):
+        path = add_picture(write_pdf(tmp_path / "report.pdf", [TEXT]), chart(), box)
+        assert read(path).text.source == "layer"
+    assert not asked
+    path = write_pdf(tmp_path / "two.pdf", ["Harvest 1890"])
+    words = read(add_picture(path, chart("Barley"), Box(50, 40, 450, 160))).text.words
+    assert [word.text for word in words] == ["Harvest", "1890", "Barley"]
+    assert len(asked) == 1
+
+
+@TESSERACT
+def test_a_photograph_has_no_words(tmp_path: Path) -> None:
+    dice = np.random.default_rng(3).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    photograph = PIL.Image.fromarray(dice).resize((1200, 900), PIL.Image.Resampling.BICUBIC)
+    path = add_picture(write_pdf(tmp_path / "photo.pdf", [TEXT]), photograph, Box(60, 400, 460, 700))
+    assert [word.text for word in read(path).text.words] == TEXT.split()
+
+
+def test_what_pictures_are_read_with_is_in_their_signature() -> None:
+    """Another engine reads pictures again, and leaves pages alone that have none."""
+    one, other = ReadSettings(), ReadSettings(languages=("deu",))
+    assert one.words_signature("layer") == other.words_signature("layer")
+    assert one.words_signature("layer+tesseract").startswith(one.words_signature("layer"))
+    assert one.words_signature("layer+tesseract") != other.words_signature("layer+tesseract")
 
 
 @REAL

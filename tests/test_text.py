@@ -238,7 +238,8 @@ def test_a_real_scan_under_a_sheet_of_metadata_is_read() -> None:
 
 def test_rules_have_the_number_they_are_known_by() -> None:
     """Red after a change: raise `RULES`, else libraries keep layers that are not believed any more."""
-    from pagelens.ingest import text
+    from pagelens.ingest import pictures, text
 
+    assert (text.RULES, pictures.LEAST, pictures.FEW) == (3, (60.0, 24.0), 3)
     limits = ("BAD_SHARE", "PLAUSIBLE_SHARE", "SCAN_SHARE", "FEW_WORDS", "ON_INK", "FEW_BANDS")
-    assert (text.RULES, *(getattr(text, name) for name in limits)) == (2, 0.05, 0.5, 0.5, 15, 0.85, 2)
+    assert [getattr(text, name) for name in limits] == [0.05, 0.5, 0.5, 15, 0.85, 2]

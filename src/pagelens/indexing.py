@@ -145,7 +145,7 @@ class Ingest:
         self._progress, self._looks, self._own = progress, looks or {}, own
         self._allowed = {
             "image": {reading.image_signature},
-            "words": {reading.words_signature("layer"), reading.words_signature(reading.ocr)},
+            "words": set(map(reading.words_signature, reading.sources)),
             **{name: {signature} for name, signature in self._signatures.items()},
         }
         self._report = Report()

@@ -89,7 +89,7 @@ def _stale(store: Store, settings: Settings) -> dict[str, int]:
     if engine is not None:
         reading = ReadSettings(ocr=engine, languages=settings.languages)
         current["image"] = (reading.image_signature,)
-        current["words"] = (reading.words_signature("layer"), reading.words_signature(engine))
+        current["words"] = tuple(map(reading.words_signature, reading.sources))
         current["bm25"] = (Bm25Encoder(settings.languages).signature,)
     pages = store.count(Where({"kind": "page"}))
     counts = {

@@ -116,7 +116,13 @@ class PageText:
 
     words: tuple[Word, ...]
     source: str
-    """`"layer"` for the PDF's own text, else the OCR engine: `"tesseract"`, `"rapidocr"`."""
+    """`"layer"` for the PDF's own text, `"layer+tesseract"` where OCR read pictures too, else who did OCR:
+    `"tesseract"`, `"rapidocr"`."""
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the file has no text of its own that could be believed."""
+        return not self.source.startswith("layer")
 
     @property
     def lines(self) -> list[list[Word]]:
@@ -142,7 +148,7 @@ class PageText:
 
     @property
     def confidence(self) -> float | None:
-        """Mean of the words' confidence, 0..1; None for a text layer and for a page without words."""
+        """Mean over the words that OCR read, 0..1; None where there are none."""
         known = [word.confidence for word in self.words if word.confidence is not None]
         return round(sum(known) / len(known), 3) if known else None
 
