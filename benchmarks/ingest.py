@@ -162,7 +162,7 @@ def _read(page: tuple[Path, int]) -> Costs:
     document = open_document(path)
     with _timed({**INSIDE}) as spent:
         started, used = time.perf_counter(), _cpu()
-        read_page(document, number, ReadSettings())
+        read_page(document, number, ReadSettings(regions=False))
         seconds, used = time.perf_counter() - started, _cpu() - used
     document.close()
     busy = seconds / used  # on a machine with other work a second of processor takes longer
