@@ -41,7 +41,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT / "evidence.json")
     parser.add_argument("--ship", type=Path, default=SHIPPED, help="where the coefficients go")
     arguments = parser.parse_args()
-    with opened(arguments.data, "mmdocir-dev") as reports, opened(arguments.data, "opencqa-dev") as charts:
+    with (
+        opened(arguments.data, "mmdocir-dev", True) as reports,
+        opened(arguments.data, "opencqa-dev", True) as charts,
+    ):
         sets = {
             "reports": _judged(reports, within=False),
             "within": _judged(reports, within=True),

@@ -1,10 +1,11 @@
 """Whether regions help retrieval: `python benchmarks/region_lists.py --data DIR`.
 
 `mmdocir-dev`, read with regions. One list more in the fusion: of each page the text vector of every region
-(its kind, its caption, the words inside), as near as the nearest. And two features more for the evidence
-reranker: whether a page has a region that the question names, and the largest share of the question's words
-that one region holds. Weights and coefficients are always those of other documents; nDCG@10 by the type of
-the question, differences with 95% intervals over documents.
+(its kind, its caption, the words inside), as near as the nearest. And two features of the evidence reranker:
+whether a page has a region that the question names, which it has, and the largest share of the question's
+words that one region holds, which it has not. Weights and coefficients are always those of other documents.
+nDCG@10 by the type of the question, and of those that name a kind of region; differences with 95% intervals
+over documents.
 """
 
 from __future__ import annotations
@@ -40,12 +41,11 @@ TYPES = ("Table", "Chart", "Figure")
 
 
 class WithRegions(EvidenceReranker):
-    """The evidence reranker with two features of regions more."""
+    """The evidence reranker with a feature of regions more."""
 
     def measure(self, query: Query | str, candidates: Sequence[Candidate]) -> list[dict[str, float]]:
-        """Those of the reranker, `named` and `inside`."""
-        text = query if isinstance(query, str) else query.text
-        wanted, asked = named(text), terms(text, self._languages)
+        """Those of the reranker, and `inside`."""
+        asked = terms(query if isinstance(query, str) else query.text, self._languages)
         idf = (self._idf or (lambda _: {}))(asked)
         whole = sum(idf.get(term, 0.0) for term in asked) or 1.0
         found = super().measure(query, candidates)
@@ -55,7 +55,6 @@ class WithRegions(EvidenceReranker):
                 for each in _told(self.texts[candidate.page.page_id])
             ]
             values["inside"] = max(inside, default=0.0)
-            values["named"] = float(any(each.kind in wanted for each in candidate.regions))
         return found
 
     texts: Mapping[str, Sequence[tuple[str, str]]] = {}
@@ -78,6 +77,11 @@ def _types(path: Path) -> dict[str, str]:
     """The type of each question; `text` where it is of several or of none that is a region."""
     read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {each["id"]: _type(each["type"]) for each in read}
+
+
+def _naming(collection: Collection) -> frozenset[str]:
+    """The questions that name a kind of region."""
+    return frozenset(each["id"] for each in collection.queries if named(each["query"]))
 
 
 def _type(types: Sequence[str] | None) -> str:
@@ -150,7 +154,8 @@ def _fused(
     for weight, row in zip(WEIGHTS, table, strict=True):
         print(f"regions at weight {weight:4}: {row.mean():.3f}")
     chosen = chosen_elsewhere(table, table[0], groups)
-    return _by_type("fused, with the list of regions", asked, table[0], chosen, groups, types)
+    naming = _naming(collection)
+    return _by_type("fused, with the list of regions", asked, table[0], chosen, groups, types, naming)
 
 
 def _reranked(
@@ -161,20 +166,22 @@ def _reranked(
     assert isinstance(own, EvidenceReranker)
     member = WithRegions(own._languages, own.coefficients, own._idf)
     member.texts = texts
-    names = [*FEATURES, "inside", "named"]
+    names = [*FEATURES, "inside"]
     judged = judge(collection.library, member, collection.queries, collection.qrels, collection.names, names)
     groups = clusters([each.home for each in judged])
     asked = [each.id for each in judged]
-    columns = {"inside": [-2], "named": [-1], "both": [-2, -1]}
-    without = _held_out(judged, range(len(FEATURES)))
+    plain = [place for place, name in enumerate(names) if name not in ("named", "inside")]
+    columns = {"inside": ["inside"], "named": ["named"], "both": ["named", "inside"]}
+    without, naming = _held_out(judged, plain), _naming(collection)
     return [
         _by_type(
             f"reranked, with {label}",
             asked,
             without,
-            _held_out(judged, [*range(len(FEATURES)), *more]),
+            _held_out(judged, [*plain, *map(names.index, more)]),
             groups,
             types,
+            naming,
         )
         for label, more in columns.items()
     ]
@@ -193,13 +200,16 @@ def _by_type(
     after: np.ndarray,
     groups: np.ndarray,
     types: Mapping[str, str],
+    naming: frozenset[str],
 ) -> dict[str, Any]:
-    """Print and return nDCG@10 before and after, of all questions and by type."""
+    """Print and return nDCG@10 before and after: of all questions, by type, of those that name a region."""
     print(name)
     rows = []
     kinds = np.array([types[id] for id in asked])
-    for kind in ("all", *(each.lower() for each in TYPES), "other"):
-        here = np.ones(len(kinds), bool) if kind == "all" else kinds == kind
+    chosen = {"all": np.ones(len(kinds), bool)}
+    chosen |= {kind: kinds == kind for kind in (*map(str.lower, TYPES), "other")}
+    chosen["naming"] = np.array([id in naming for id in asked])
+    for kind, here in chosen.items():
         gain = interval((after - before)[here], groups[here])
         rows.append({"type": kind, "questions": int(here.sum()), "without": float(before[here].mean()),
                      "with": float(after[here].mean()), "gain": gain._asdict()})  # fmt: skip

@@ -38,7 +38,10 @@ def main() -> None:
     parser.add_argument("--fusion", action="store_true", help="compare ways to fuse instead")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    with opened(arguments.data, "mmdocir-dev") as reports, opened(arguments.data, "opencqa-dev") as charts:
+    with (
+        opened(arguments.data, "mmdocir-dev", True) as reports,
+        opened(arguments.data, "opencqa-dev", True) as charts,
+    ):
         sets = {
             "whole collection": (reports, reports.whole()),
             "within the document": (reports, reports.within()),

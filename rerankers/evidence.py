@@ -21,6 +21,7 @@ from typing import Any
 from pagelens.errors import UsageError
 from pagelens.records import Candidate, Feature, Opinion, Query
 from pagelens.scores import standardised
+from pagelens.things import named
 from pagelens.words import idf as idf_of
 from pagelens.words import terms
 
@@ -34,6 +35,7 @@ FEATURES = {
     "numbers": "share of the question's numbers on the page",
     "proximity": "share of the question's idf within 25 words",
     "order": "share of the question's pairs of neighbouring words that stand in that order",
+    "named": "whether it has a region that the question names, such as a chart or a signature",
     "length": "logarithm of the number of words",
     "digits": "share of digits among the characters",
 }
@@ -183,6 +185,7 @@ class _Question:
         words = [(word, terms(word, languages)) for word in text.split()]
         content = [found for _, found in words if found]
         self.terms = frozenset[int]().union(*content)
+        self.things = named(text)
         self.pairs = [(a, b) for a, b in zip(content, content[1:], strict=False)]
         self.numbers = frozenset[int]().union(
             *(found for word, found in words if any(letter.isdigit() for letter in word))
@@ -259,6 +262,7 @@ class _Page:
             "numbers": len(question.numbers & self.terms) / max(1, len(question.numbers)),
             "proximity": max((shares[found] for found in self._near()), default=0.0),
             "order": self._ordered(question.pairs) / max(1, len(question.pairs)),
+            "named": float(any(each.kind in question.things for each in self.candidate.regions)),
             "length": math.log(max(FEWEST_WORDS, self.length)),
             "digits": len(_DIGIT.findall(text)) / max(FEWEST_LETTERS, len(text)),
         }

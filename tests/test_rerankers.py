@@ -17,7 +17,7 @@ import pytest
 
 from pagelens import Library
 from pagelens.errors import Missing, UsageError
-from pagelens.records import Candidate, Page, Query, Stage
+from pagelens.records import Box, Candidate, Page, Query, Region, Stage
 from pagelens.rerankers import evidence
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.rerankers.text import TextReranker
@@ -39,6 +39,11 @@ TEXTS = [
 ]
 
 
+REGIONS = [["text", "chart"], ["table"], [], ["signature", "table"]]
+NAMED = {"chart": "chart", "table": "table", "signature": "signed"}
+"""What is on a page, and how the questions below call it."""
+
+
 def no_image() -> Any:
     raise AssertionError("nobody asked for the image")
 
@@ -46,7 +51,12 @@ def no_image() -> Any:
 def candidate(number: int, text: str, /, **scores: float) -> Candidate:
     stages = {name: Stage(1, score) for name, score in scores.items()}
     return Candidate(
-        Page("0" * 16, number, 595, 842), f"/scans/tenant_rent-{number % 3}.pdf", text, stages, no_image
+        Page("0" * 16, number, 595, 842),
+        f"/scans/tenant_rent-{number % 3}.pdf",
+        text,
+        stages,
+        no_image,
+        regions=tuple(Region(kind, Box(0, 0, 9, 9), 1.0) for kind in REGIONS[number % len(REGIONS)]),
     )
 
 
@@ -268,6 +278,7 @@ def straight_line(
                 "numbers": len(numbers & on_page) / max(1, len(numbers)),
                 "proximity": max(map(share, stretches), default=0.0),
                 "order": sum(in_order) / max(1, len(pairs)),
+                "named": float(any(NAMED.get(r.kind) in question.split() for r in each.regions)),
                 "length": math.log(max(20, len(tokens))),
                 "digits": len(re.findall(r"\d", each.text)) / max(100, len(each.text)),
             }
@@ -275,7 +286,14 @@ def straight_line(
     return rows
 
 
-QUESTIONS = [QUESTION, "corridor floor plan", "rent 1,250 in May", "what is the", "revenue-million U.S. 48"]
+QUESTIONS = [
+    QUESTION,
+    "signed chart of the corridor",
+    "corridor floor plan",
+    "rent 1,250 in May",
+    "what is the",
+    "revenue-million U.S. 48",
+]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -19,8 +19,9 @@ BASE = {"records", "errors", "scores", "weights", "words", "wire"}
 
 ALLOWED = {
     **{name: {"errors"} for name in BASE},
+    "things": {"errors", "records"},
     "backbones": {"errors", "weights"},
-    **{room: BASE | {"backbones", room} for room in ROOMS},
+    **{room: BASE | {"things", "backbones", room} for room in ROOMS},
 }
 """Module or room -> what of pagelens it may import. Any other may import all that stands below it."""
 TOP = {"cli", "demo"}
