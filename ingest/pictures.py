@@ -6,12 +6,12 @@ layer of such a page for all that it says loses these words and does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import PIL.Image
 from PIL import ImageDraw
 
-from pagelens.records import Box, Drawn, Word
+from pagelens.records import Box, Drawn, PageText, Word
 
 LEAST = 60.0, 24.0
 """Points across and down of a picture that is read; a logo or an icon is smaller."""
@@ -19,19 +19,16 @@ FEW = 3
 """Words of the layer in a picture: from so many on they say what stands in it."""
 
 
-def silent_pictures(drawn: Iterable[Drawn], words: Sequence[Word]) -> list[Box]:
+def silent_pictures(drawn: Iterable[Drawn], layer: PageText) -> list[Box]:
     """Images and drawings in which the layer has next to no words, in points.
 
     Args:
         drawn: What the file says is on the page.
-        words: Of its text layer.
+        layer: What its text layer says.
     """
     boxes = [each.box for each in drawn if each.kind in ("image", "drawing")]
-    return [
-        box
-        for box in boxes
-        if box.width >= LEAST[0] and box.height >= LEAST[1] and sum(_in(word, box) for word in words) < FEW
-    ]
+    large = [box for box in boxes if box.width >= LEAST[0] and box.height >= LEAST[1]]
+    return [box for box in large if len(layer.within(box)) < FEW]
 
 
 def alone(page: PIL.Image.Image, boxes: Iterable[Box], words: Iterable[Word], dpi: float) -> PIL.Image.Image:
@@ -51,11 +48,6 @@ def alone(page: PIL.Image.Image, boxes: Iterable[Box], words: Iterable[Word], dp
     for word in words:
         draw.rectangle(_pixels(word.box, dpi), "white")
     return left
-
-
-def _in(word: Word, box: Box) -> bool:
-    x, y = (word.box.left + word.box.right) / 2, (word.box.top + word.box.bottom) / 2
-    return box.left <= x <= box.right and box.top <= y <= box.bottom
 
 
 def _pixels(box: Box, dpi: float) -> tuple[int, int, int, int]:

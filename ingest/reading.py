@@ -85,28 +85,27 @@ def read_page(document: OpenDocument, number: int, settings: ReadSettings) -> Pa
         raise DocumentError("open", f"the page measures {width:g} x {height:g} points; save it again", number)
     layer, drawn = document.words(number), document.drawn(number)
     share, own_dpi = document.scan(number)
-    turned, source = 0.0, "layer"
+    turned = 0.0
     trusted = distrust(layer, width, height, share) is None
     if trusted:
         image = document.render(number, settings.dpi, settings.raster)
         words = on_page(layer, width, height)
         trusted = share <= SCAN_SHARE or share_on_ink(words, image, width) >= ON_INK
-    low, high = settings.ocr_dpi
-    if trusted and (pictures := silent_pictures(drawn, words)):
-        source = f"layer+{settings.ocr}"
-        picture = document.render(number, low, settings.raster)
-        dpi = picture.width * 72 / width
-        words += _after(words, _read(alone(picture, pictures, words, dpi), dpi, settings, deadline), dpi)
-    if not trusted:
-        source = settings.ocr
+    if trusted:
+        text = PageText(tuple(words), "layer")
+        if pictures := silent_pictures(drawn, text):
+            picture = document.render(number, settings.ocr_dpi[0], settings.raster)
+            text = _with_pictures(text, pictures, picture, picture.width * 72 / width, settings, deadline)
+    else:
+        low, high = settings.ocr_dpi
         dpi = min(max(own_dpi, low), high) if share > 0 else high
         picture = document.render(number, dpi, settings.raster)
         dpi = picture.width * 72 / width  # a large page has less, and so may an image
         picture, turned, words = _read_scan(picture, dpi, settings, deadline)
         width, height = picture.width * 72 / dpi, picture.height * 72 / dpi
         image = _resized(picture, min(1.0, settings.dpi / dpi))
+        text = PageText(tuple(words), settings.ocr)
     page = Page(document.document.doc_id, number, round(width, 2), round(height, 2), turned)
-    text = PageText(tuple(words), source)
     drawn = turned_things(drawn, round(turned / 90) % 4, *document.size(number))
     content = PageContent(page, _jpeg(image, settings.jpeg_quality), text, tuple(drawn))
     return replace(content, found=find_regions(content)) if settings.regions else content
@@ -155,14 +154,23 @@ def _read_scan(
     return _turned(shown, turn), turn + skew, [_in_points(word, dpi) for word in best.words]
 
 
-def _after(words: Sequence[Word], reading: ocr.Reading, dpi: float) -> list[Word]:
-    """What OCR read surely in pictures, in lines after those of the page; in a photograph next to nothing."""
-    first = words[-1].line + 1 if words else 0
-    return [
+def _with_pictures(
+    layer: PageText,
+    pictures: Sequence[Box],
+    page: PIL.Image.Image,
+    dpi: float,
+    settings: ReadSettings,
+    deadline: float,
+) -> PageText:
+    """A layer and, in lines after its own, what OCR reads surely in pictures; in photographs little."""
+    reading = _read(alone(page, pictures, layer.words, dpi), dpi, settings, deadline)
+    first = layer.words[-1].line + 1
+    read = tuple(
         _in_points(word, dpi)._replace(line=first + word.line)
         for word in reading.words
         if (word.confidence or 0.0) >= ocr.LOW_CONFIDENCE and any(map(str.isalnum, word.text))
-    ]
+    )
+    return PageText(layer.words + read, f"layer+{settings.ocr}")
 
 
 def _in_points(word: Word, dpi: float) -> Word:

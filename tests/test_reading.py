@@ -22,6 +22,7 @@ from made import add_picture, write_pdf
 from pagelens import DocumentError, UsageError
 from pagelens.ingest import ocr
 from pagelens.ingest.documents import open_document
+from pagelens.ingest.pictures import alone
 from pagelens.ingest.pool import ReaderPool, Task
 from pagelens.ingest.reading import ReadSettings, read_page
 from pagelens.ingest.sources import find, kind
@@ -201,6 +202,31 @@ def test_pictures_of_which_the_layer_speaks_are_not_read(
     words = read(add_picture(path, chart("Barley"), Box(50, 40, 450, 160))).text.words
     assert [word.text for word in words] == ["Harvest", "1890", "Barley"]
     assert len(asked) == 1
+
+
+def test_ocr_sees_pictures_alone() -> None:
+    page = PIL.Image.new("L", (400, 200), "black")
+    word = Word("said", Box(20, 20, 40, 30), 0)
+    left = np.asarray(alone(page, [Box(10, 10, 100, 90)], [word], 144)) == 0
+    expected = np.zeros((200, 400), bool)
+    expected[20:180, 20:200] = True
+    expected[40:61, 40:81] = False  # the layer's own word
+    assert (left == expected).all()
+
+
+def test_what_was_not_read_surely_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words seen in a photograph come with little confidence, or are marks."""
+    seen = [("Barley", 0.9), ("ii", 0.5), ("—", 0.95), ("412", 0.6)]
+    words = [Word(text, Box(9 * n, 9, 9 * n + 8, 20), n, sure) for n, (text, sure) in enumerate(seen)]
+    monkeypatch.setattr(ocr, "read", lambda *_: ocr.Reading(words))
+    path = add_picture(write_pdf(tmp_path / "report.pdf", ["A page"]), chart(), AT)
+    found = [(word.text, word.line) for word in read(path).text.words]
+    assert found == [
+        ("A", 0),
+        ("page", 0),
+        ("Barley", 1),
+        ("412", 4),
+    ]
 
 
 @TESSERACT
