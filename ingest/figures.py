@@ -48,6 +48,9 @@ MOST = 0.9
 """Of the page, which is no figure on itself."""
 LEAST_DRAWN = 0.12
 """Of such a figure's cells that have ink, at least: a form of rules has less."""
+UNRULED = 0.7
+"""Of the ink of what is taken for a figure by its ink alone, at least, that is no rule. Forms of `fara-dev`
+have .6 and less, figures of `mmdocir-dev` and `opencqa-dev` .77 and more."""
 LEVELS = 6
 """Levels of each of red, green and blue that count as different colours."""
 ALIGNED = 0.02
@@ -121,6 +124,14 @@ def drawn_areas(ink: Ink) -> Iterator[Box]:
         page = box.width * box.height >= MOST * (width / ink.scale) * (height / ink.scale)
         if large and not page and area >= LEAST_DRAWN * (right - left) * (bottom - top):
             yield box
+
+
+def is_ruled(ink: Ink, box: Box) -> bool:
+    """Whether what is drawn in a box is mostly rules, as in a form or the grid of a table."""
+    left, top, right, bottom = (round(edge * ink.scale) for edge in box)
+    inside = slice(top, bottom), slice(left, right)
+    drawn = ink.dark[inside] & ~ink.print[inside]
+    return bool(ink.free[inside].sum() < UNRULED * drawn.sum())
 
 
 def measure(figure: PIL.Image.Image, words: Sequence[Word], box: Box) -> dict[str, float]:

@@ -16,14 +16,14 @@ from io import BytesIO
 import PIL.Image
 
 from pagelens.ingest import layout
-from pagelens.ingest.figures import chart_likelihood, drawn_areas, kind_by_words
+from pagelens.ingest.figures import chart_likelihood, drawn_areas, is_ruled, kind_by_words
 from pagelens.ingest.ink import MOST_PIECES, Ink
 from pagelens.ingest.layout import iou
 from pagelens.ingest.signatures import find_written
 from pagelens.ingest.stamps import find_stamps
 from pagelens.records import Box, Page, PageContent, PageText, Region, Regions
 
-RULES = 2
+RULES = 3
 """Raised with any change to what is found; regions made by other rules are made again by the next ingest."""
 SECONDS = 10.0
 """A page may take; what was found until then is kept. Most take a fifth of a second, and layout two."""
@@ -41,6 +41,10 @@ SIGNED = 360.0, 150.0
 """Points across and down, at most, of an image that may be a signature pasted into a letter."""
 SAME = 0.5
 """IoU from which two figures are one; or 0.8 of the smaller lies within the other."""
+LEAST = 4.0
+"""Points either way of a figure on the page."""
+SURELY = 0.9
+"""How likely a chart is that has next to nothing but rules; forms of `fara-dev` are .8 and less."""
 BESIDE = 12.0
 """Points around a figure where its numbers may stand."""
 CAPTION = re.compile(r"(figure|fig|table|tab|chart|graph|abb|abbildung|tabelle|exhibit)\b\.?", re.IGNORECASE)
@@ -143,26 +147,38 @@ def _with_figures(
         and each.box.width * each.box.height <= WHOLE * content.page.width * content.page.height
     ]
     if scanned and layout.problem():
-        candidates += drawn_areas(ink)
+        for box in drawn_areas(ink):
+            kind = kind_by_words(content.text.within(box), box)
+            drawn = kind is None and (not is_ruled(ink, box) or _likely(content, picture, box) > SURELY)
+            if drawn or kind == "table":
+                candidates.append(box)
     for box in candidates:
         if not any(_same(box, other) for other in taken):
             figures.append(Region("figure", box, 0.5))
             taken.append(box)
-    scale = picture.width / content.page.width
     result = [each for each in found if each.kind != "figure"]
     for each in figures:
-        left, top, right, bottom = _cut(each.box, content.page)
-        edges = [round(edge * scale) for edge in (left, top, right, bottom)]
-        if edges[2] - edges[0] < 8 or edges[3] - edges[1] < 8:
+        seen = _cut(each.box, content.page)
+        if min(seen.width, seen.height) < LEAST:
             continue
         if kind := kind_by_words(content.text.within(each.box), each.box):
             result.append(Region("table" if kind == "table" else "figure", each.box, each.confidence))
             continue
-        near = Box(left - BESIDE, top - BESIDE, right + BESIDE, bottom + BESIDE)
-        likely = chart_likelihood(picture.crop(tuple(edges)), content.text.within(near), each.box)  # type: ignore[arg-type]
+        likely = _likely(content, picture, each.box)
         what = "chart" if likely > 0.5 else "figure"
         result.append(Region(what, each.box, each.confidence * max(likely, 1 - likely)))
     return result
+
+
+def _likely(content: PageContent, picture: PIL.Image.Image, box: Box) -> float:
+    """How likely a figure is a chart; what of it is on the page is looked at, and the words beside it."""
+    left, top, right, bottom = _cut(box, content.page)
+    scale = picture.width / content.page.width
+    figure = picture.crop(
+        (round(left * scale), round(top * scale), round(right * scale), round(bottom * scale))
+    )
+    near = Box(left - BESIDE, top - BESIDE, right + BESIDE, bottom + BESIDE)
+    return chart_likelihood(figure, content.text.within(near), box)
 
 
 def _is_scanned(content: PageContent) -> bool:

@@ -22,7 +22,7 @@ from pagelens.errors import UsageError
 from pagelens.ingest import layout
 from pagelens.ingest.documents import open_document
 from pagelens.ingest.drawn import drawn_objects
-from pagelens.ingest.figures import chart_likelihood, kind_by_words
+from pagelens.ingest.figures import chart_likelihood, drawn_areas, kind_by_words
 from pagelens.ingest.ink import Ink, filled, pieces, runs
 from pagelens.ingest.reading import turned_things
 from pagelens.ingest.regions import find_regions, signature
@@ -234,6 +234,36 @@ def test_a_photograph_is_no_chart() -> None:
     smooth = ndimage.gaussian_filter(dice.random((200, 300, 3)) * 255, (12, 12, 0))
     smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min()) * 255
     assert chart_likelihood(PIL.Image.fromarray(smooth.astype(np.uint8)), (), Box(0, 0, 300, 200)) < 0.5
+
+
+def form(rows: int = 7, columns: int = 4) -> tuple[PIL.Image.Image, tuple[Word, ...]]:
+    """A grid of rules with a label in each second cell, as a scan."""
+    picture, words, scale = white(), [], DPI / 72
+    draw = ImageDraw.Draw(picture)
+    for row in range(rows + 1):
+        draw.line([60 * scale, (200 + 40 * row) * scale, 540 * scale, (200 + 40 * row) * scale], "black", 2)
+    for column in range(columns + 1):
+        x = (60 + 120 * column) * scale
+        draw.line([x, 200 * scale, x, (200 + 40 * rows) * scale], "black", 2)
+    for row in range(rows):
+        for column in range(0, columns, 2):
+            left, top = 66 + 120 * column, 206 + 40 * row
+            draw.text((left * scale, top * scale), "Name", "black", font_size=10 * scale)
+            words.append(Word("Name", Box(left, top, left + 30, top + 12), 4 * row + column, 0.9))
+    return picture, tuple(words)
+
+
+def test_a_form_of_rules_is_no_figure(no_layout: None) -> None:
+    """By ink alone it is one drawing; a chart with its axes stays a chart."""
+    picture, words = form()
+    assert list(drawn_areas(Ink(picture, page_of(picture).page, words)))
+    kinds = {each.kind for each in find_regions(page_of(picture, words)).regions}
+    assert not kinds & {"chart", "figure", "table"}
+    picture, words, _ = bars(DPI / 72)
+    page = white((480, 400))
+    page.paste(picture, (50, 50))
+    moved = tuple(word._replace(box=Box(*(edge + 50 * 72 / DPI for edge in word.box))) for word in words)
+    assert [each.kind for each in find_regions(page_of(page, moved)).regions] == ["chart"]
 
 
 def test_an_image_in_the_file_is_a_figure_or_a_chart(no_layout: None) -> None:
