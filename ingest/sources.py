@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,7 +45,11 @@ class Source:
     """Of the newest image of a folder. 0 if it cannot be looked at."""
 
 
-def find(paths: Sequence[Path], item_per_folder: bool = False) -> Iterator[Source]:
+def find(
+    paths: Sequence[Path],
+    item_per_folder: bool = False,
+    passed_over: Callable[[Path], bool] = lambda _: False,
+) -> Iterator[Source]:
     """Documents below `paths`, in the order of their names, each once however many links lead to it.
 
     Passed over: hidden files and folders, and files in a folder that neither by content nor by name claim
@@ -54,6 +58,7 @@ def find(paths: Sequence[Path], item_per_folder: bool = False) -> Iterator[Sourc
     Args:
         paths: Files and folders.
         item_per_folder: The images that lie directly in one folder are the pages of one document.
+        passed_over: Whether a folder further down is left alone.
 
     Raises:
         UsageError: a path does not exist.
@@ -65,7 +70,7 @@ def find(paths: Sequence[Path], item_per_folder: bool = False) -> Iterator[Sourc
         top = Path(os.path.realpath(named))
         root = top if top.is_dir() else top.parent
         if _first_time(top, seen):
-            for path in _walk(top, seen, item_per_folder) if top.is_dir() else [top]:
+            for path in _walk(top, seen, item_per_folder, passed_over) if top.is_dir() else [top]:
                 yield _source(path, root)
 
 
@@ -95,7 +100,9 @@ def images_in(folder: Path) -> list[Path]:
     return [path for path in files if not _is_hidden(path) and _is_image(path)]
 
 
-def _walk(folder: Path, seen: set[str], item_per_folder: bool) -> Iterator[Path]:
+def _walk(
+    folder: Path, seen: set[str], item_per_folder: bool, passed_over: Callable[[Path], bool]
+) -> Iterator[Path]:
     try:
         paths = sorted(folder.iterdir())
         images = set(images_in(folder)) if item_per_folder else set()
@@ -108,8 +115,8 @@ def _walk(folder: Path, seen: set[str], item_per_folder: bool) -> Iterator[Path]
         if _is_hidden(path) or path in images:
             continue
         if path.is_dir():
-            if _first_time(path, seen):
-                yield from _walk(path, seen, item_per_folder)
+            if _first_time(path, seen) and not passed_over(path):
+                yield from _walk(path, seen, item_per_folder, passed_over)
         elif _claims(path, {".pdf", *_IMAGE_SUFFIXES}, "pdf", "image") and _first_time(path, seen):
             yield path
 

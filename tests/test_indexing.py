@@ -179,6 +179,19 @@ def test_library_and_files_can_be_moved_together(tmp_path: Path) -> None:
         assert counts(library.ingest(tmp_path / "new" / "scans")) == (0, 0, 1, 0, 0)
 
 
+def test_a_library_among_its_files_does_not_read_itself(tmp_path: Path) -> None:
+    write_pdf(tmp_path / "boats.pdf", PAGES[:2])
+    (tmp_path / "up").symlink_to(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "library.json").write_text("[]")  # somebody else's
+    write_pdf(tmp_path / "other" / "more.pdf", PAGES[2:3])
+    for counted in ((2, 0, 0, 0, 3), (0, 0, 2, 0, 0)):
+        with Library(tmp_path / "lib.pagelens", profile="words") as library:
+            assert counts(library.ingest(tmp_path)) == counted
+            with pytest.raises(UsageError, match="is a library; name the files"):
+                library.ingest(tmp_path / "lib.pagelens")
+
+
 def test_a_changed_encoder_makes_its_vectors_anew_and_reads_nothing(
     library: Library, scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

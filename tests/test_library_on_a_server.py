@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,14 @@ def test_what_is_there_is_told_alike(library: Library, small_library: Library) -
 def test_a_second_ingest_reads_nothing(library: Library, small_office: Path) -> None:
     report = library.ingest(small_office, readers=1)
     assert (report.unchanged, report.pages) == (3, 0)
+
+
+def test_its_page_files_are_no_documents(running: Server, small_office: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_office, tmp_path / "office")
+    kept = tmp_path / "office" / "pages"
+    with Library(running.url, "words", pages=kept, collection="beside") as library:
+        pages = library.ingest(tmp_path / "office", readers=1).pages
+        assert pages and library.ingest(tmp_path / "office", readers=1).pages == 0
 
 
 def test_it_lies_in_no_folder(library: Library, running: Server) -> None:

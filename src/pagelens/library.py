@@ -668,7 +668,7 @@ class Library:
         else:
             profile, why = choose(self._wanted, self._models)
         pages = self._store.count(Where({"kind": "page"}))
-        return Planner(self._settings, self._roots, self._loaded, profile, why, pages, say)
+        return Planner(self._settings, self.place, self._roots, self._loaded, profile, why, pages, say)
 
     @property
     def _profile_name(self) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "library.pagelens"
 PART = "library.json."
+ENGINE = "qdrant-edge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,15 @@ class Place:
         store.close()
         return store.exists
 
+    def keeps(self, folder: Path) -> bool:
+        """Whether a folder is a library, this or another, or has this one's page files."""
+        if self.pages and folder.resolve() == Path(self.pages.removeprefix("file://")):
+            return True
+        try:
+            return bool(json.loads((folder / "library.json").read_text())["engine"] == ENGINE)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def open(self) -> tuple[Store, PageFiles]:
         """Its points and its page files; a folder is made when missing, a collection by `Store.declare`.
 
@@ -132,7 +142,7 @@ def _mark(folder: Path) -> None:
             raise UsageError(f"{folder} is not a library; name another folder, it will be made")
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f"{PART}{os.getpid()}"
-        part.write_text(json.dumps({"format": FORMAT, "engine": "qdrant-edge"}) + "\n")
+        part.write_text(json.dumps({"format": FORMAT, "engine": ENGINE}) + "\n")
         part.replace(marker)
     try:
         stored = json.loads(marker.read_text())["format"]

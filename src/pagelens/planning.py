@@ -15,6 +15,7 @@ from pagelens.ingest.reading import ReadSettings
 from pagelens.ingest.sources import find
 from pagelens.looks import LookSettings, PageLooks, vector_name
 from pagelens.models import Models
+from pagelens.places import Place
 from pagelens.profiles import Profile
 from pagelens.roots import Roots
 from pagelens.settings import Settings, TextVectors
@@ -51,6 +52,8 @@ class Planner:
     """Plans for a library as it is now."""
 
     settings: Settings
+    place: Place
+    """Where it lies: page images below a folder given are no documents."""
     roots: Roots
     """Files in none of them found one."""
     models: Models
@@ -77,11 +80,15 @@ class Planner:
         """As `Library.ingest` is asked; models are loaded, nothing is read or stored.
 
         Raises:
-            UsageError: a path does not exist.
+            UsageError: a path does not exist, or is a library.
             Missing: no OCR engine, a language of it, or a model is not there.
         """
         files, unnamed = {}, []
-        for source in find([Path(path) for path in paths], item_per_folder):
+        named = [Path(each) for each in paths]
+        for each in named:
+            if self.place.keeps(each):
+                raise UsageError(f"{each} is a library; name the files or the folder that it was made of")
+        for source in find(named, item_per_folder, self.place.keeps):
             if not _is_text(source.path):
                 unnamed.append(source.path)
                 continue
