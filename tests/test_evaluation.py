@@ -425,6 +425,7 @@ def test_left_out_and_missing_is_counted() -> None:
 @pytest.mark.parametrize(
     ("qrels", "words"),
     [
+        ({}, "there are no judgements"),
         ({"x1": {"a#0": 1}}, "no question is judged.* q0, q1, q2, ....* x1"),
         ({"q0": {"a#0": 0}, "q1": {"a#1": -1}}, "no page is judged relevant: all judgements of 2 questions"),
         (

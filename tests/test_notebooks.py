@@ -62,7 +62,7 @@ def test_evaluate(tmp_path: Path) -> None:
         for out in cell.outputs
         if out.output_type == "stream"
     )
-    assert "21 questions about 6 documents that are independent" in printed
+    assert "21 questions about 6 independent documents" in printed
     for stage in ("bm25", "text", "fused", "rerank"):
         row = next(row for row in printed.splitlines() if row.startswith(f"{stage} "))
         assert float(row.split()[2]) > 0.5  # nDCG@10

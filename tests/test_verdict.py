@@ -93,6 +93,7 @@ def test_the_answer_is_the_planted_one(
     found = report(asked_with(kind, **made), **how).verdict
     assert found.decision == decision, found.reasons
     assert words in found.reasons[0]
+    assert not any(found.reasons[0] in each for each in found.reasons[1:])
 
 
 def test_luck_is_seldom_taken_for_a_lift() -> None:

@@ -135,6 +135,8 @@ def judged_task(questions: Sequence[Question], qrels: Qrels, pages: Iterable[Kno
     judged = [each for each in questions if each.id in qrels]
     answers = {each.id: {page for page, grade in qrels[each.id].items() if grade > 0} for each in judged}
     kept = [each for each in judged if answers[each.id]]
+    if not qrels:
+        raise UsageError("there are no judgements in that file; one looks like `q1 0 report#4 1`")
     if not judged:
         raise UsageError(
             f"no question is judged: the questions have ids such as {_some(each.id for each in questions)}, "

@@ -301,7 +301,7 @@ def _check(examples: Examples) -> None:
             )
         if number < FEWEST:
             raise UsageError(
-                f"{counted(number, 'independent question')} have a page that is {kind} among those the "
+                f"{counted(number, 'independent question')} with a page that is {kind} among those the "
                 f"reranker saw; {FEWEST} are the fewest to calibrate on: judge more (`pagelens judge`)"
             )
 

@@ -92,8 +92,8 @@ def html(evaluation: Evaluation, library: Library) -> str:
 def _asked(evaluation: Evaluation) -> str:
     task = evaluation.asked.task
     return (
-        f"{counted(len(task.questions), 'question')} about {counted(task.documents, 'document')} that "
-        f"are independent; 95% intervals over these; {evaluation.measure} decides"
+        f"{counted(len(task.questions), 'question')} about {counted(task.documents, 'independent document')}; "
+        f"95% intervals over these; {evaluation.measure} decides"
     )
 
 

@@ -123,7 +123,8 @@ class Verdict(NamedTuple):
 def decide(signals: Signals, prefer: Preference | None = None) -> Verdict:
     """The rules, the first that fits decides."""
     decision, reason = _decision(signals, prefer)
-    return Verdict(decision, [reason, *_signs(signals, prefer, decision)])
+    signs = [sign for sign in _signs(signals, prefer, decision) if not sign.endswith(reason)]
+    return Verdict(decision, [reason, *signs])
 
 
 def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, str]:
