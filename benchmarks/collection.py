@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pagelens import Library
-from pagelens.evaluation.runs import read_qrels
+from pagelens.evaluation.runs import of_copies, page_names, read_qrels
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Collection:
 
 
 FOLDERS = {"mmdocir-dev": "pdf", "opencqa-dev": "images"}
+NAMES = {"mmdocir-dev": "{stem}#{number}", "opencqa-dev": "{stem}"}
 OUT = Path("benchmark-output")
 
 
@@ -47,11 +48,9 @@ def opened(data: Path, name: str, regions: bool = False) -> Iterator[Collection]
         report = library.ingest(folder / FOLDERS[name], retry=True, regions=regions, say=print)
         for failure in report.failed:
             print(f"not read: {failure.path}: {failure.reason}")
-        names = {}
-        for page in library.pages():
-            stem = Path(page["path"]).stem
-            names[page["page_id"]] = f"{stem}#{page['page'] - 1}" if name == "mmdocir-dev" else stem
-        yield Collection(library, _queries(folder / "queries.jsonl"), read_qrels(folder / "qrels.tsv"), names)
+        names = page_names(library, NAMES[name])
+        qrels = of_copies(library, read_qrels(folder / "qrels.tsv"), NAMES[name])
+        yield Collection(library, _queries(folder / "queries.jsonl"), qrels, names)
 
 
 def data_argument(about: str | None) -> argparse.ArgumentParser:

@@ -139,13 +139,20 @@ def test_pages_json(small_library: Library, small_office: Path) -> None:
     done = run("pages", "--json", "--library", small_library.folder)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 6
-    keys = ["schema", "page_id", "path", "page", "width", "height", "text_source", "words", "regions"]
+    size = ["width", "height"]
+    keys = ["schema", "page_id", "path", "paths", "page", *size, "text_source", "words", "regions"]
     assert [list(line) for line in lines] == [keys] * 6
     [minutes] = [line for line in lines if line["path"] == str(small_office / "post" / "minutes.pdf")]
     assert minutes["page_id"].endswith("#0")
     for region in minutes["regions"]:
         assert region["kind"] in REGION_KINDS and len(region["box"]) == 4 and 0 < region["confidence"] <= 1
-    del minutes["page_id"], minutes["path"], minutes["regions"]  # by the layout model, where it is
+    assert minutes["paths"] == [minutes["path"]]
+    del (
+        minutes["page_id"],
+        minutes["path"],
+        minutes["paths"],
+        minutes["regions"],
+    )  # by the layout model, where it is
     assert minutes == {
         "schema": 1,
         "page": 1,

@@ -79,6 +79,7 @@ class AskedOffice(Office):
             {
                 "page_id": f"{p.payload['doc_id']}#{p.payload['number']}",
                 "path": f"/in/{p.payload['doc_id']}.pdf",
+                "paths": [f"/in/{p.payload['doc_id']}.pdf"],
                 "page": p.payload["number"] + 1,
                 "words": p.payload["words"],
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,17 @@ from conftest import FOOTER
 from ir_measures import RR, R
 
 from pagelens import Library, UsageError
-from pagelens.evaluation.runs import page_names, read_qrels, read_questions, read_run, write_run, write_trec
+from pagelens.evaluation.evaluate import evaluate
+from pagelens.evaluation.runs import (
+    Question,
+    of_copies,
+    page_names,
+    read_qrels,
+    read_questions,
+    read_run,
+    write_run,
+    write_trec,
+)
 
 QUESTIONS: list[Mapping[str, Any]] = [
     {"id": "q1", "query": "who signed the lease?"},
@@ -91,6 +102,22 @@ def test_page_names(template: str, expected: str, small_office: Path, tmp_path: 
         names = page_names(library, template)
         assert names[page_id] == expected.format(id=page_id, office=small_office)
         assert len(set(names.values())) == 3
+
+
+def test_judgements_may_know_a_page_by_a_copy(small_office: Path, tmp_path: Path) -> None:
+    """A file that is there twice is stored once: what names the other path is no stranger."""
+    for name in ("lease.pdf", "signed lease.pdf", "z.pdf"):
+        shutil.copy(small_office / "lease.pdf", tmp_path / name)
+    with Library(tmp_path / "library", profile="words") as library:
+        library.ingest(tmp_path, readers=1)
+        assert [page["path"] for page in library.pages()] == 3 * [str(tmp_path / "lease.pdf")]
+        given = {"q1": {"z#2": 2, "lease#2": 0, "gone#1": 1}, "q2": {"z#0": 1}}
+        told = of_copies(library, given, "{stem}#{number}")
+        assert told == {"q1": {"lease#2": 2, "gone#1": 1}, "q2": {"lease#0": 1}}
+        asked = [Question("q2", "lease", {}, 1)]
+        assert evaluate(library, asked, given, "{stem}#{number}", []).asked.task.qrels == {
+            "q2": {"lease#0": 1}
+        }
 
 
 @pytest.mark.parametrize(

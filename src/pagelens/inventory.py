@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 
 
 def pages(store: Store, paths_of: PathsOf) -> Iterator[dict[str, Any]]:
-    """One record a page, by document and number, as `pagelens pages --json` prints them."""
+    """One record a page, by document and number, as `pagelens pages --json` prints them.
+
+    A file that is there several times is stored once, with all its paths.
+    """
     documents = store.scroll(Where({"kind": "document"}))
-    paths = {point.payload["doc_id"]: paths_of(point)[0] for point in documents}
+    paths = {point.payload["doc_id"]: paths_of(point) for point in documents}
     keys = ["doc_id", "number", "width", "height", "text_source", "words", "regions"]
     found = [point.payload for point in store.scroll(Where({"kind": "page"}), payload=keys)]
     for page in sorted(found, key=lambda page: (paths[page["doc_id"]], page["number"])):
         yield {
             "page_id": f"{page['doc_id']}#{page['number']}",
-            "path": paths[page["doc_id"]],
+            "path": paths[page["doc_id"]][0],
+            "paths": paths[page["doc_id"]],
             "page": page["number"] + 1,
             "width": page["width"],
             "height": page["height"],

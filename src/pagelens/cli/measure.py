@@ -55,7 +55,7 @@ def fit(
     Example: `pagelens fit --queries q.jsonl --qrels qrels.tsv --page-name '{stem}#{number}' --out mine.json`
     """
     from pagelens.evaluation.fitting import fit_library
-    from pagelens.evaluation.runs import page_names, read_qrels, read_questions
+    from pagelens.evaluation.runs import of_copies, page_names, read_qrels, read_questions
 
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: its name must end in .json, so that --rerank {out}@50 finds a file")
@@ -63,7 +63,8 @@ def fit(
         questions = [each._asdict() for each in read_questions(queries)]
         names = page_names(opened, page_name)
         member = opened.reranker(after) if after else None
-        fitted = fit_library(opened, questions, read_qrels(qrels), names, member)
+        judged = of_copies(opened, read_qrels(qrels), page_name)
+        fitted = fit_library(opened, questions, judged, names, member)
     fitted.coefficients.save(out)
     if as_json:
         put_json(

@@ -16,7 +16,7 @@ import numpy as np
 from pagelens.calibration import Calibration, Method, log_odds, own_score, sigmoid, signature_of
 from pagelens.errors import Missing, UsageError
 from pagelens.evaluation.asking import DEPTH, Qrels, known_pages
-from pagelens.evaluation.runs import Question
+from pagelens.evaluation.runs import Question, of_copies
 from pagelens.evaluation.significance import clusters
 from pagelens.hits import SCHEMA
 from pagelens.rerankers.evidence import EvidenceReranker
@@ -158,7 +158,7 @@ def calibrate(
     judged = [each for each in questions if each.id in qrels]
     if not judged:
         raise UsageError("no question is judged: no id of the questions is an id of the judgements")
-    examples = _examples(library, judged, qrels, page_name, steps, progress)
+    examples = _examples(library, judged, of_copies(library, qrels, page_name), page_name, steps, progress)
     notes = [f"{counted(left, 'question')} not judged" for left in [len(questions) - len(judged)] if left]
     if trained := _trained_on(steps, judged):
         notes.append(

@@ -20,7 +20,7 @@ from pagelens.errors import UsageError
 from pagelens.evaluation.asking import DEPTH, Asked, Qrels, Run, ask, judged_task, known_pages, stored
 from pagelens.evaluation.measures import MEASURES, TOP, correlation, found_in, measured, promoted
 from pagelens.evaluation.reliability import Reliability, reliability
-from pagelens.evaluation.runs import Question
+from pagelens.evaluation.runs import Question, of_copies
 from pagelens.evaluation.second_stage import (
     Advice,
     Budget,
@@ -209,7 +209,7 @@ def evaluate(
         Missing: ir_measures or scipy, or what a reranker needs, is not there.
     """
     pages = known_pages(library, page_name)
-    task = judged_task(questions, qrels, pages.values())
+    task = judged_task(questions, of_copies(library, qrels, page_name), pages.values())
     paid = Paid(budget_ms, gpu_hour, queries_per_second)
     if runs is not None:
         return report(stored(task, pages, runs), None, prefer, paid)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pagelens.errors import UsageError
 from pagelens.evaluation.asking import DEPTH, Qrels, every_order, known_pages
-from pagelens.evaluation.runs import Question, read_qrels
+from pagelens.evaluation.runs import Question, of_copies, read_qrels
 from pagelens.gallery import escaped, picture, whole_page
 from pagelens.hits import Hit
 from pagelens.records import Box
@@ -63,6 +63,7 @@ def pool(
         progress: Told how many questions of how many are answered.
     """
     pages, steps = known_pages(library, page_name), library.steps(rerank)
+    judged = of_copies(library, judged, page_name)
     ids = {page.name: page.page_id for page in pages.values()}
     shown = []
     for done, question in enumerate(questions, start=1):

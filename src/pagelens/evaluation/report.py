@@ -91,9 +91,10 @@ def html(evaluation: Evaluation, library: Library) -> str:
 
 def _asked(evaluation: Evaluation) -> str:
     task = evaluation.asked.task
+    documents = counted(task.documents, "independent document")
     return (
-        f"{counted(len(task.questions), 'question')} about {counted(task.documents, 'independent document')}; "
-        f"95% intervals over these; {evaluation.measure} decides"
+        f"{counted(len(task.questions), 'question')} about {documents}; 95% intervals over these; "
+        f"{evaluation.measure} decides"
     )
 
 

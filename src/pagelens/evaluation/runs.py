@@ -193,7 +193,7 @@ def _is_name(value: object) -> bool:
 
 
 def page_names(library: Library, template: str) -> dict[str, str]:
-    """Page id -> name, every name one word and of one page.
+    """Page id -> name, every name one word and of one page. Of a file stored once for several, the first's.
 
     Raises:
         UsageError: otherwise; it names the files.
@@ -201,16 +201,8 @@ def page_names(library: Library, template: str) -> dict[str, str]:
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
     for page in library.pages():
-        doc_id, _, number = page["page_id"].partition("#")
         path = page["path"]
-        known = {"doc_id": doc_id, "stem": Path(path).stem, "path": path, "number": int(number)}
-        try:
-            name = template.format_map({**known, "page": page["page"]})
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
-            raise UsageError(
-                f"--page-name {template!r} cannot be filled in ({type(error).__name__}: {error}); it knows "
-                f"{{doc_id}}, {{stem}}, {{path}}, {{number}} and {{page}}"
-            ) from error
+        name = _page_name(template, page, path)
         if not _is_name(name):
             raise UsageError(f"{path} gives a page the name {name!r}, which is not one word; {_CURE}")
         if name in owners:
@@ -218,6 +210,45 @@ def page_names(library: Library, template: str) -> dict[str, str]:
         owners[name] = path
         names[page["page_id"]] = name
     return names
+
+
+def of_copies(
+    library: Library, qrels: Mapping[str, Mapping[str, int]], template: str
+) -> dict[str, dict[str, int]]:
+    """The judgements with every page by its name in `page_names`.
+
+    A file that is there several times is stored once, and judgements may know it by another of its paths;
+    where two of one page differ, the higher counts.
+
+    Raises:
+        UsageError: as `page_names`.
+    """
+    names = page_names(library, template)
+    copies = {
+        _page_name(template, page, path): names[page["page_id"]]
+        for page in library.pages()
+        for path in page["paths"][1:]
+    }
+    copies |= {name: name for name in names.values()}
+    told: dict[str, dict[str, int]] = {}
+    for id, pages in qrels.items():
+        own = told[id] = {}
+        for page, grade in pages.items():
+            name = copies.get(page, page)
+            own[name] = max(grade, own.get(name, grade))
+    return told
+
+
+def _page_name(template: str, page: Mapping[str, Any], path: str) -> str:
+    doc_id, _, number = page["page_id"].partition("#")
+    known = {"doc_id": doc_id, "stem": Path(path).stem, "path": path, "number": int(number)}
+    try:
+        return template.format_map({**known, "page": page["page"]})
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"--page-name {template!r} cannot be filled in ({type(error).__name__}: {error}); it knows "
+            f"{{doc_id}}, {{stem}}, {{path}}, {{number}} and {{page}}"
+        ) from error
 
 
 _CURE = "use --page-name '{doc_id}#{number}'"
