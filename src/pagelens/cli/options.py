@@ -186,7 +186,10 @@ def open_library(
 
     place = place_of(library)
     if must_exist and not place.exists():
-        raise UsageError(f"there is no library at {place}; `pagelens ingest PATH --library {place}` makes it")
+        raise UsageError(
+            f"there is no library at {place}; name another with --library, or make it: `pagelens ingest PATH` "
+            "with the same options"
+        )
     pages, collection, tenant = _elsewhere.get()
     try:
         return Library(library, profile, models, looking, pages=pages, collection=collection, tenant=tenant)
