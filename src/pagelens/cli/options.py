@@ -187,8 +187,8 @@ def open_library(
     place = place_of(library)
     if must_exist and not place.exists():
         raise UsageError(
-            f"there is no library at {place}; name another with --library, or make it: `pagelens ingest PATH` "
-            "with the same options"
+            f"there is no library at {place}; name another with --library, or make it by `pagelens ingest "
+            "PATH` and the same options"
         )
     pages, collection, tenant = _elsewhere.get()
     try:
