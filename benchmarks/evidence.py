@@ -1,7 +1,8 @@
 """Fit the evidence reranker and say what it is worth: `python benchmarks/evidence.py --data DIR`.
 
-Writes the coefficients that come with pagelens (`rerankers/evidence.json`) and their card. Every figure is of
-questions whose documents had no part in the fit.
+Every figure is of questions whose documents had no part in the fit. `--ship rerankers/evidence.json`
+writes the coefficients that come with pagelens, and their card; fit them with the layout model
+(`make regions`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pagelens.evaluation.significance import interval
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 
 NAMES = list(FEATURES)
-SHIPPED = Path(__file__).parents[1] / "rerankers" / "evidence.json"
 DATA = [
     {"name": "MMDocIR, 206 questions about 29 reports, papers, decks and manuals", "terms": "CC BY-NC 4.0"},
     {
@@ -39,7 +39,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = data_argument(__doc__)
     parser.add_argument("--out", type=Path, default=OUT / "evidence.json")
-    parser.add_argument("--ship", type=Path, default=SHIPPED, help="where the coefficients go")
+    parser.add_argument("--ship", type=Path, help="write the coefficients there")
     arguments = parser.parse_args()
     with (
         opened(arguments.data, "mmdocir-dev", True) as reports,
@@ -69,7 +69,17 @@ def main() -> None:
     print("\ncoefficients, fitted on all three:")
     for name, weight in coefficients.items():
         print(f"  {name:12}{weight:+7.3f}  {FEATURES[name]}")
-    card = {
+    if arguments.ship:
+        Coefficients(coefficients, _card(table, everything, penalty)).save(arguments.ship)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(
+        json.dumps({"schema": 1, "penalty": penalty, "rows": table.rows}, indent=1) + "\n"
+    )
+
+
+def _card(table: Table, everything: Sequence[Judged], penalty: float) -> dict[str, object]:
+    """What coefficients were fitted to, and what that is worth."""
+    return {
         "data": DATA,
         "fitted": f"logistic regression on differences, C={penalty}, 50 candidates of the first stage",
         "document frequencies": "of the collection, as the store has them; without a store of the candidates",
@@ -77,11 +87,6 @@ def main() -> None:
         "limits": LIMITS,
         "questions": sorted(each.id for each in everything),
     }
-    Coefficients(coefficients, card).save(arguments.ship)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(
-        json.dumps({"schema": 1, "penalty": penalty, "rows": table.rows}, indent=1) + "\n"
-    )
 
 
 class Table:
