@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from collection import OUT, Collection, data_argument, opened
 
-from pagelens.evaluation.fitting import Judged, choose_penalty, fit, judge, ndcg, out_of_fold
+from pagelens.evaluation.fitting import Judged, choose_penalty, digests, fit, judge, ndcg, out_of_fold
 from pagelens.evaluation.significance import interval
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 
@@ -70,14 +70,15 @@ def main() -> None:
     for name, weight in coefficients.items():
         print(f"  {name:12}{weight:+7.3f}  {FEATURES[name]}")
     if arguments.ship:
-        Coefficients(coefficients, _card(table, everything, penalty)).save(arguments.ship)
+        known = digests([*reports.queries, *charts.queries], everything)
+        Coefficients(coefficients, _card(table, known, penalty)).save(arguments.ship)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(
         json.dumps({"schema": 1, "penalty": penalty, "rows": table.rows}, indent=1) + "\n"
     )
 
 
-def _card(table: Table, everything: Sequence[Judged], penalty: float) -> dict[str, object]:
+def _card(table: Table, questions: Sequence[str], penalty: float) -> dict[str, object]:
     """What coefficients were fitted to, and what that is worth."""
     return {
         "data": DATA,
@@ -85,7 +86,7 @@ def _card(table: Table, everything: Sequence[Judged], penalty: float) -> dict[st
         "document frequencies": "of the collection, as the store has them; without a store of the candidates",
         "figures": [row for row in table.rows if row["fitted on"] == "all three"],
         "limits": LIMITS,
-        "questions": sorted(each.id for each in everything),
+        "questions": questions,
     }
 
 

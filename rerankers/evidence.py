@@ -72,7 +72,7 @@ class Coefficients:
 
     @property
     def fitted_to(self) -> frozenset[str]:
-        """Ids of the questions they were fitted to; figures on these say little."""
+        """Digests of the questions they were fitted to; figures on these say little."""
         return frozenset(self.card.get("questions", ()))
 
     def save(self, path: Path) -> None:

@@ -241,7 +241,7 @@ def test_out_of_fold_is_a_search_with_the_coefficients_of_its_fold(office: Any, 
     library, questions, qrels = office
     questions = questions[::2]
     evidence, top = library.reranker("evidence"), "rerank, out of fold"
-    card = {"questions": [each.id for each in questions[:7]]}
+    card = {"questions": [each.digest for each in questions[:7]]}
     shipped = dict.fromkeys(FEATURES, 0.1)
     found, again = (
         evaluate(
@@ -278,7 +278,7 @@ def test_each_reranker_of_a_cascade_has_its_lift_out_of_fold_too(office: Any, tm
     library, questions, qrels = office
     questions = questions[::2]
     evidence = library.reranker("evidence")
-    card = {"questions": [each.id for each in questions[:7]]}
+    card = {"questions": [each.digest for each in questions[:7]]}
     known = evidence.with_coefficients(Coefficients(dict.fromkeys(FEATURES, 0.1), card))
     found = evaluate(library, questions, qrels, rerank=[Step(known, 20), Step(Loud(), 20, 0.5)])
     rows = ["rerank:evidence", "rerank:evidence, out of fold", "rerank:loud", "rerank:loud, out of fold"]
@@ -313,6 +313,29 @@ def test_nothing_is_held_out_of_what_was_fitted_elsewhere(office: Any) -> None:
     library, questions, qrels = office
     found = evaluate(library, questions, qrels)
     assert found.top == "rerank" and not found.stages["rerank"].trained_on
+
+
+def test_what_was_learnt_is_known_by_its_words_and_not_by_its_id(office: Any) -> None:
+    library, questions, qrels = office
+    card = {"questions": [each.digest for each in questions[:7]]}
+    coefficients = Coefficients(dict.fromkeys(FEATURES, 0.1), card)
+    known = Step(library.reranker("evidence").with_coefficients(coefficients), 20)
+    renamed = [each._replace(id=f"new-{each.id}", query=f" {each.query.upper()}") for each in questions]
+    found = evaluate(library, renamed, {f"new-{id}": pages for id, pages in qrels.items()}, rerank=[known])
+    assert found.stages["rerank"].trained_on == 7
+    others = [each._replace(query=f"{each.query}, then?") for each in questions]
+    assert not evaluate(library, others, qrels, rerank=[known]).stages["rerank"].trained_on
+
+
+def test_a_question_without_a_candidate_counts_as_0_and_is_named(small_library: Library) -> None:
+    pages = [page["page_id"] for page in small_library.pages()]
+    none = Question("q0", "who signed the lease?", {"stem": "nowhere"}, 9)
+    qrels = {each.id: {pages[number]: 1} for number, each in enumerate([none, *QUESTIONS])}
+    found = evaluate(small_library, [none, *QUESTIONS], qrels)
+    assert found.stages["rerank"].values["nDCG@10"][0] == 0
+    assert "1 question found no page, for the filter leaves none: 0" in found.asked.task.notes
+    with pytest.raises(UsageError, match="no question finds any page"):
+        evaluate(small_library, [none], qrels)
 
 
 def test_noise_is_what_another_order_of_the_pages_does_to_the_scores(office: Any) -> None:
@@ -478,7 +501,7 @@ def test_a_kept_calibration_is_held_against_new_questions(
     assert found.reliability.ece == expected_error(np.array(said), np.array(so))
     page = report._reliability(found)
     assert page.count("<circle") == len(found.reliability.bins) > 1
-    monkeypatch.setattr(library, "kept", replace(odds, fitted_to=(questions[3].id,)))
+    monkeypatch.setattr(library, "kept", replace(odds, fitted_to=(questions[3].digest,)))
     refitted = evaluate(library, questions, qrels).reliability
     assert "fitted here" in refitted.about and "was fitted to 1 of these questions" in refitted.about
     monkeypatch.setattr(library, "kept", None)
@@ -503,7 +526,7 @@ def test_where_there_is_no_probability_it_is_said_why(office: Any) -> None:
     assert few.reliability.about in report._reliability(few)
     assert evaluation_of("helps").reliability.about == "no probabilities: stored runs have no scores"
     asked = replace(few.asked, runs={name: few.asked.runs[name] for name in ("fused", "rerank")})
-    card = {"questions": [questions[0].id]}
+    card = {"questions": [questions[0].digest]}
     known = library.reranker("evidence").with_coefficients(Coefficients(dict.fromkeys(FEATURES, 0.1), card))
     assert "trained on 1 of these" in reported(replace(asked, steps=[Step(known, 20)])).reliability.about
 

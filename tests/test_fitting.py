@@ -29,6 +29,7 @@ from pagelens.evaluation.fitting import (
     ndcg,
     out_of_fold,
 )
+from pagelens.evaluation.runs import digest
 from pagelens.records import Candidate, Query
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 
@@ -256,7 +257,7 @@ def test_a_library_is_fitted_and_compared() -> None:
     assert own.gain[0] == pytest.approx(own.ndcg - first.ndcg)
     assert blended.ndcg > own.ndcg > first.ndcg
     assert fitted.coefficients.blend["oracle"] > 0.5
-    assert fitted.coefficients.card["questions"] == sorted(query["id"] for query in queries)
+    assert fitted.coefficients.card["questions"] == sorted(digest(query["query"]) for query in queries)
     assert set(fitted.coefficients.weights) == set(FEATURES)
     assert "shipped" in fitted.verdict and f"{own.ndcg - shipped.ndcg:+.3f}" in fitted.verdict
     harmful = fit_library(library, queries, qrels, names, Knowing("liar", -1.0))

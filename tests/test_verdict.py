@@ -62,7 +62,7 @@ def asked_with(kind: str, questions: int = 120, documents: int = 30, seed: int =
             moved = place - 5 if place else 0
         for stage, at in (("fused", place), ("rerank", moved)):
             runs[stage][id] = [*others[:at], answer, *others[at:]][:PAGES]
-        asked.append(Question(id, "what is the sum of it all in the end?", {}, number))
+        asked.append(Question(id, f"what is the sum of {id} in the end?", {}, number))
         qrels[id] = {answer: 1}
         homes.append(frozenset({f"{number % documents:016x}"}))
     return Asked(Task(asked, qrels, homes, clusters(homes), []), pages, runs)
@@ -128,7 +128,8 @@ def test_a_list_that_beats_the_fused_order_is_named() -> None:
 def test_no_verdict_in_sample() -> None:
     """Too few documents to hold any out: the stage is marked, and nothing is decided."""
     asked = asked_with("helps", documents=5)
-    known = Coefficients(dict.fromkeys(FEATURES, 0.1), {"questions": ["q1", "q2", "elsewhere"]})
+    card = {"questions": [each.digest for each in asked.task.questions[:2]]}
+    known = Coefficients(dict.fromkeys(FEATURES, 0.1), card)
     asked = replace(asked, steps=[Step(EvidenceReranker(("eng",), known), 50)])
     found = report(asked)
     assert found.stages["rerank"].trained_on == 2 and not found.stages["fused"].trained_on

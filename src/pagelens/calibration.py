@@ -36,7 +36,7 @@ class Calibration:
     knots: tuple[tuple[float, float], ...] = ()
     """Score and probability, between them straight lines: the isotonic way."""
     fitted_to: tuple[str, ...] = ()
-    """Ids of the questions; figures on these say little."""
+    """Digests of the questions; figures on these say little."""
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """*Shape:* that of `scores`."""

@@ -185,7 +185,7 @@ def ask(
     """Search every question once; the first one twice, so that no model is loaded while the clock runs.
 
     Raises:
-        UsageError: a question's filter is wrong, or pages were ingested meanwhile.
+        UsageError: a question's filter is wrong, no question finds a page, or pages were ingested meanwhile.
     """
     answers: list[Answer] = []
     held = set[str]()
@@ -209,6 +209,11 @@ def ask(
             for name in trace.stages[:-1]
         }
         answers.append(Answer(read, trace.timings, relevant, _seen(read, steps, found), lists))
+    if not held:
+        raise UsageError("no question finds any page: do the filters leave any?")
+    bare = sum(not any(each.orders.values()) for each in answers)
+    notes = [f"{counted(bare, 'question')} found no page, for the filter leaves none: 0"] if bare else []
+    task = replace(task, notes=[*task.notes, *notes])
     empty = Asked(task, pages, {}, answers, steps, library.weights)
     names = [name for name in answers[0].orders if name in held]
     return replace(empty, runs={name: empty.run([each.orders[name] for each in answers]) for name in names})

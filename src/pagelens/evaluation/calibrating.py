@@ -166,7 +166,7 @@ def calibrate(
             "so are the probabilities"
         )
     found = fit(examples, signature, notes)
-    known = replace(found.calibration, fitted_to=tuple(sorted(each.id for each in judged)))
+    known = replace(found.calibration, fitted_to=tuple(sorted({each.digest for each in judged})))
     return replace(found, calibration=known)
 
 
@@ -286,7 +286,7 @@ def _trained_on(steps: Sequence[Step], judged: Sequence[Question]) -> int:
     for step in steps:
         if isinstance(step.reranker, EvidenceReranker):
             known |= step.reranker.coefficients.fitted_to
-    return sum(each.id in known for each in judged)
+    return sum(each.digest in known for each in judged)
 
 
 def _check(examples: Examples) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pagelens.errors import Missing, UsageError
+from pagelens.evaluation.runs import digest
 from pagelens.evaluation.significance import clusters, interval
 from pagelens.rerankers.evidence import FEATURES, Coefficients, EvidenceReranker
 from pagelens.scores import standardised
@@ -123,9 +124,9 @@ def fit_library(
         "data": [{"name": str(library.place), "terms": "yours"}],
         "fitted": f"logistic regression on differences, C={penalty}, {DEPTH} candidates of the first stage",
         "figures": [{"name": row.name, "nDCG@10": row.ndcg, "gain": row.gain} for row in rows],
-        "questions": sorted(each.id for each in judged),
+        "questions": digests(queries, judged),
     }
-    verdict = _verdict(interval(np.subtract(new, old), groups), {e.id for e in judged}, shipped)
+    verdict = _verdict(interval(np.subtract(new, old), groups), {*digests(queries, judged)}, shipped)
     return Fitted(Coefficients(weights_of, card, blend), len(judged), tuple(rows), verdict)
 
 
@@ -139,6 +140,12 @@ def _verdict(gain: tuple[float, float, float], questions: set[str], shipped: Coe
     if high < 0:
         return f"keep the shipped coefficients: the fitted ones lose {size}"
     return f"keep the shipped coefficients: no difference can be told, more questions may tell one ({size})"
+
+
+def digests(queries: Iterable[Mapping[str, Any]], judged: Iterable[Judged]) -> list[str]:
+    """What the judged ones among these questions are known by later, see `runs.digest`."""
+    own = {each.id for each in judged}
+    return sorted({digest(query["query"]) for query in queries if query["id"] in own})
 
 
 def judge(

@@ -49,7 +49,7 @@ def reliability(asked: Asked, last: Reranking | None, kept: Calibration | None) 
             "too few documents to leave any out"
         )
     examples = _examples(asked, last)
-    known = 0 if kept is None else len({each.id for each in asked.task.questions} & {*kept.fitted_to})
+    known = 0 if kept is None else sum(each.digest in kept.fitted_to for each in asked.task.questions)
     if kept is not None and not known and not trained:
         probabilities = kept.probabilities(examples.scores)
         return Reliability(
@@ -82,6 +82,8 @@ def _examples(asked: Asked, last: Reranking) -> Examples:
     scores, relevant, questions = [], [], []
     for number, (question, seen) in enumerate(zip(asked.task.questions, last.seen, strict=True)):
         ids = seen.ids[: len(seen.values)]
+        if not ids:
+            continue
         own = dict(zip(ids, seen.values[:, 1].tolist(), strict=True)) if seen.blended else seen.scored()
         grades = asked.task.qrels[question.id]
         for id in ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,19 @@ class Question(NamedTuple):
     """Keys as in `records.Query`."""
     line: int
     """Where it stands, from 1."""
+
+    @property
+    def digest(self) -> str:
+        """See `digest`."""
+        return digest(self.query)
+
+
+def digest(text: str) -> str:
+    """What a question is known by, wherever it is asked and whatever its id: 16 hex digits of SHA-256.
+
+    Of its words alone: that a model was fitted to it must not be missed, be it of another document.
+    """
+    return hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()[:16]
 
 
 def write_run(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pagelens.errors import UsageError
 from pagelens.evaluation.asking import DEPTH, Asked, Qrels, Run, Task
 from pagelens.evaluation.fitting import FEWEST, Judged, out_of_fold
 from pagelens.evaluation.measures import measured, oracle
@@ -83,11 +84,11 @@ def rerankings(asked: Asked) -> list[Reranking]:
 
 
 def fitted_to(step: Step, task: Task) -> int:
-    """How many questions of a task its coefficients were fitted to."""
+    """How many questions of a task its coefficients were fitted to, by their words."""
     if not isinstance(step.reranker, EvidenceReranker):
         return 0
     known = step.reranker.coefficients.fitted_to
-    return sum(each.id in known for each in task.questions)
+    return sum(each.digest in known for each in task.questions)
 
 
 def hold_out(asked: Asked, searched: Sequence[Reranking]) -> list[Reranking]:
@@ -127,7 +128,7 @@ def _following(first: Reranking, second: Reranking) -> Reranking:
 def _weighed_anew(asked: Asked, last: Reranking) -> Reranking:
     """Each question by coefficients fitted without its documents.
 
-    The folds are those of `fitting.out_of_fold`. With too few documents for folds it stays as it is.
+    The folds are those of `fitting.out_of_fold`. With too little to learn from it stays as it is.
     """
     if not last.seen:
         return last
@@ -148,7 +149,10 @@ def _weighed_anew(asked: Asked, last: Reranking) -> Reranking:
             )
     if len({each.home for each in judged}) < FEWEST:
         return last
-    own = dict(zip((each.id for each in judged), out_of_fold(judged), strict=True))
+    try:
+        own = dict(zip((each.id for each in judged), out_of_fold(judged), strict=True))
+    except UsageError:  # in some fold nothing is left to learn from
+        return last
     weighed = [
         # without a relevant page in the library any weights will do
         replace(seen, weights=own.get(question.id, seen.weights))
