@@ -245,7 +245,9 @@ def test_what_is_done_is_not_done_again(
     record = json.loads((tmp_path / "vidore-benchmark/rerank/SmallOfficeLocal.json").read_text())
     overall = record["aggregated_metrics"]["overall"]["ndcg_cut_10"]
     assert overall == pytest.approx(first.means[str(folder)]["rerank"])
-    kept = list((tmp_path / "mteb/results").glob(f"pagelens__words-*/{first.revision}/SmallOfficeLocal.json"))
+    kept = list(
+        (tmp_path / "mteb/results").glob(f"pagelens__words-*/{first.revision}-*/SmallOfficeLocal.json")
+    )
     assert len(kept) == 3
 
     def never(*_: Any) -> None:
@@ -266,6 +268,24 @@ def test_what_is_done_is_not_done_again(
     monkeypatch.setattr(changed, "search", counted)
     assert vidore.run([str(folder)], tmp_path, changed).revision != first.revision
     assert len(asked) == 1  # for all stages together
+
+
+@others
+def test_what_has_changed_is_read_anew(folder: Path, tmp_path: Path, libraries: Path) -> None:
+    """Judgements of pages that answer nothing, in a folder of the same name."""
+    import datasets
+
+    from pagelens.evaluation import vidore
+
+    changed = tmp_path / "elsewhere" / folder.name
+    shutil.copytree(folder, changed)
+    rows = [{"query-id": id, "corpus-id": "page-4", "score": 1} for id in ("q1", "q3", "q4")]
+    [qrels] = (changed / "qrels").iterdir()
+    before = vidore.run([str(folder)], tmp_path, Pipeline(libraries, "words")).rows
+    datasets.Dataset.from_list(rows).to_parquet(qrels)
+    after = vidore.run([str(changed)], tmp_path, Pipeline(libraries, "words")).rows
+    assert [each.stage for each in after] == [each.stage for each in before]
+    assert all(now.score < then.score for now, then in zip(after, before, strict=True))
 
 
 @others

@@ -1,7 +1,7 @@
 """ViDoRe and other benchmarks of page retrieval, through mteb; each stage is a model of its own there.
 
 Results are kept as mteb keeps them, under a revision that stands for everything that shapes a score: a result
-of other code or other models is never taken for ours. Needs the extra `vidore`.
+of other code, models or data is never taken for ours. Needs the extra `vidore`.
 """
 
 from __future__ import annotations
@@ -79,16 +79,19 @@ class Results:
 
 
 class MtebSearch:
-    """One stage of a pipeline as mteb's `SearchProtocol`; the stages share every search."""
+    """One stage of a pipeline as mteb's `SearchProtocol`; the stages share every search.
 
-    def __init__(self, shared: Shared, stage: str) -> None:
+    Its revision tells the data apart as well (`data`: theirs), for mteb's results do not.
+    """
+
+    def __init__(self, shared: Shared, stage: str, data: str) -> None:
         from mteb.models.model_meta import ModelMeta
 
         self._shared, self._stage = shared, stage
         self.mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": f"pagelens/{shared.pipeline.name}-{stage.replace(':', '-')}",
-                "revision": shared.pipeline.signature,
+                "revision": f"{shared.pipeline.signature}-{data[:8]}",
                 "modalities": ["text", "image"],
             }
         )
@@ -196,7 +199,7 @@ def run(
         Missing: mteb is not installed.
     """
     mteb = _mteb()
-    groups = {name: _tasks(name) for name in names}
+    groups = {name: _tasks(name, out / "folders") for name in names}
     shared = Shared(pipeline)
     cache = mteb.ResultCache(cache_path=out / "mteb")
     rows: list[Row] = []
@@ -205,8 +208,9 @@ def run(
         for task in tasks:
             say(f"{name}: {task.metadata.name}")
             try:
+                data = str(task.metadata.dataset["revision"])
                 for stage in pipeline.stages:
-                    rows += _evaluate(task, MtebSearch(shared, stage), stage, cache, out)
+                    rows += _evaluate(task, MtebSearch(shared, stage, data), stage, cache, out)
             except (OSError, ValueError, UsageError) as error:
                 failed.append(f"{task.metadata.name}: {str(error).splitlines()[0]}")
     if failed and not rows:
@@ -281,11 +285,11 @@ def _write_vidore(rows: Sequence[Row], out: Path, pipeline: Pipeline) -> None:
         (folder / f"{task}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _tasks(name: str) -> list[Any]:
-    """Of a benchmark, a task or a folder."""
+def _tasks(name: str, links: Path) -> list[Any]:
+    """Of a benchmark, a task or a folder, to which a link is made in `links`."""
     mteb = _mteb()
     if Path(name).is_dir():
-        return [_local_task(Path(name).resolve())]
+        return [_local_task(Path(name).resolve(), links)]
     with contextlib.suppress(KeyError, ValueError):
         return list(mteb.get_benchmark(name).tasks)
     with contextlib.suppress(KeyError, ValueError):
@@ -296,12 +300,14 @@ def _tasks(name: str) -> list[Any]:
     )
 
 
-def _local_task(folder: Path) -> Any:
+def _local_task(folder: Path, links: Path) -> Any:
     """A folder in the ViDoRe format as a task: corpus, queries and qrels, be it of several subsets."""
     import datasets
     from mteb.abstasks.retrieval import AbsTaskRetrieval
     from mteb.abstasks.task_metadata import TaskMetadata
 
+    title, content = folder.name, _content(folder)
+    folder = _by_content(folder, content, links)
     try:
         configs = datasets.get_dataset_config_names(str(folder))
     except (OSError, ValueError) as error:
@@ -317,13 +323,13 @@ def _local_task(folder: Path) -> Any:
     split = datasets.get_dataset_split_names(str(folder), config_name=config)
     columns = datasets.load_dataset_builder(str(folder), config).info.features or {}
     both = "text" in columns
-    name = "".join(letter for letter in folder.name.title() if letter.isalnum())
+    name = "".join(letter for letter in title.title() if letter.isalnum())
 
     class LocalTask(AbsTaskRetrieval):  # type: ignore[misc]
         metadata = TaskMetadata(
             name=f"{name}Local",
-            description=f"The pages in {folder.name}",
-            dataset={"path": str(folder), "revision": _content(folder)},
+            description=f"The pages in {title}",
+            dataset={"path": str(folder), "revision": content},
             type="DocumentUnderstanding",
             category="t2it" if both else "t2i",
             modalities=["text", "image"],
@@ -335,12 +341,25 @@ def _local_task(folder: Path) -> Any:
     return LocalTask()
 
 
+def _by_content(folder: Path, content: str, links: Path) -> Path:
+    """The folder by a name that changes with its content.
+
+    What `datasets` has read once of a folder it keeps by the folder's name alone, and gives for any other.
+    """
+    link = links.resolve() / content
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder, target_is_directory=True)
+    return link
+
+
 def _content(folder: Path) -> str:
     """Stands for the data: a changed file is another revision."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            name = str(path.relative_to(folder)).encode(errors="surrogateescape")
+            digest.update(hashlib.sha256(name).digest() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
