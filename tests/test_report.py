@@ -18,7 +18,7 @@ from pagelens.evaluation import report
 from pagelens.evaluation.evaluate import evaluate
 from pagelens.evaluation.evaluate import report as reported
 from pagelens.evaluation.plots import HEIGHT, Whisker, differences, sweep, whiskers
-from pagelens.evaluation.runs import Question
+from pagelens.evaluation.runs import Question, write_trec
 
 TAGS_MORE = {"main", "h1", "p", "ul", "table", "tr", "th", "td"}
 TAGS_MORE |= {"svg", "rect", "line", "text", "circle", "polyline", "polygon", "path"}
@@ -82,6 +82,17 @@ def test_the_page_shows_the_worst_question_with_both_pages(small_library: Librar
     assert "fused #" in alone and "rerank #" not in alone  # as it was asked
     assert page.count("<svg") == 3 and 'src="http' not in page
     assert "data:image/jpeg" in right
+
+
+def test_the_page_shows_what_a_stored_run_found(small_library: Library, tmp_path: Path) -> None:
+    """Not what the library would find today."""
+    pages = {page["path"].rpartition("/")[2]: page["page_id"] for page in small_library.pages()}
+    qrels = {"q3": {pages["minutes.pdf"]: 1}}
+    write_trec(tmp_path / "rerank.trec", {"q3": [pages["annual report.pdf"], pages["minutes.pdf"]]})
+    found = evaluate(small_library, ASKED, qrels, runs=tmp_path)
+    first, right = report.html(found, small_library).split("Found first")[1].split("Judged relevant")
+    assert first.index("annual report.pdf") < first.index("minutes.pdf") < len(first)
+    assert "minutes.pdf" in right and "likely" not in first + right
 
 
 def test_nothing_from_a_question_is_markup(small_library: Library) -> None:

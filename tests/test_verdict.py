@@ -72,8 +72,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str | None, str]] = [
     ("helps", {}, {}, "add", "the reranker helps"),
     ("late", {}, {}, "add", "the reranker helps"),
     ("hurts", {}, {}, "skip", "makes it worse"),
-    ("nothing", {}, {}, "skip", "no lift can be told from luck"),
-    ("below", {}, {}, "skip", "no lift can be told from luck"),
+    ("nothing", {}, {}, "skip", "the reranker changes nothing"),
+    ("below", {}, {}, "skip", "the reranker changes nothing"),
     ("noise", {}, {}, "skip", "no lift can be told from luck"),
     ("good", {}, {}, "skip", "the first stage is good already"),
     ("good", {}, {"prefer": "precision"}, "add", "the reranker helps"),
@@ -123,6 +123,15 @@ def test_a_list_that_beats_the_fused_order_is_named() -> None:
     runs = {"bm25": asked.runs["fused"], "text": asked.runs["rerank"], **asked.runs}
     reasons = report(replace(asked, runs=runs)).verdict.reasons
     assert "the list text alone does better than the lists fused" in reasons
+
+
+def test_a_page_that_is_not_there_is_lost_by_no_stage() -> None:
+    asked = asked_with("helps")
+    gone = {page for id, pages in asked.task.qrels.items() for page in pages if int(id[1:]) % 2}
+    without = replace(asked, pages={id: page for id, page in asked.pages.items() if page.name not in gone})
+    found = report(without)
+    assert found.verdict.decision != "first stage" and found.signals.lost == report(asked).signals.lost == 0
+    assert any("50% of the relevant pages are not in this library" in each for each in found.verdict.reasons)
 
 
 def test_no_verdict_in_sample() -> None:

@@ -17,6 +17,8 @@ from pagelens.searching import Found, Step, stage_names
 
 Method: TypeAlias = Literal["temperature", "Platt", "isotonic"]
 
+NOTHING = "nothing relevant here"
+"""How the note begins that a search has where no page is likely enough."""
 _SURE = 1e-6
 """A probability is kept so far from 0 and 1: a sigmoid in 16 bits reaches them."""
 
@@ -130,7 +132,7 @@ def keep_likely(found: Found, likely: Mapping[str, float], least: float) -> None
     found.order = [page for page in found.order if likely.get(page.id, 0.0) >= least]
     if likely and not found.order:
         found.notes.append(
-            f"nothing relevant here: the likeliest page answers with probability {best:.2f}, {least:g} is "
+            f"{NOTHING}: the likeliest page answers with probability {best:.2f}, {least:g} is "
             "the least that counts"
         )
 

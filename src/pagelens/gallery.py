@@ -87,7 +87,7 @@ def section(title: str, hits: Hits, anchor: str = "") -> str:
     question = (
         f'<div class="question" dir="auto">{escaped(hits.query)}</div>\n' if title != hits.query else ""
     )
-    facts = [counted(len(hits), "page"), f"profile {hits.profile}"]
+    facts = [counted(len(hits), "page"), *([f"profile {hits.profile}"] if hits.profile else [])]
     facts += [f"{stage} {milliseconds:.0f} ms" for stage, milliseconds in hits.timings.items()]
     notes = "".join(f'<div class="note" dir="auto">{escaped(note)}</div>\n' for note in hits.notes)
     cards = "".join(_card(number, hit) for number, hit in enumerate(hits, start=1))
@@ -100,12 +100,13 @@ def section(title: str, hits: Hits, anchor: str = "") -> str:
 def _card(number: int, hit: Hit) -> str:
     page, detail = _pictures(hit)
     stages = "".join(_stage(name, stage) for name, stage in hit.stages.items())
+    score = f"<b>{hit.score:.4g}</b> {escaped(hit.last_stage or '')}" if hit.stages else ""
     likely = "" if hit.probability is None else f'<div class="likely">{hit.probability:.0%} likely</div>'
     return (
         f'<article class="hit">\n{page}\n<div class="body">\n'
         f'<div class="head"><span class="number">{number}</span><h3 title="{escaped(hit.path)}">'
         f'<bdi>{escaped(hit.name)}</bdi> <span class="page">page {hit.page}</span></h3>'
-        f'<div class="score"><b>{hit.score:.4g}</b> {escaped(hit.last_stage or "")}{likely}</div></div>\n'
+        f'<div class="score">{score}{likely}</div></div>\n'
         f'{detail}{_quotes(hit)}<div class="stages">{stages}</div>\n</div>\n</article>\n'
     )
 

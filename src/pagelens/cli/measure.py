@@ -163,17 +163,17 @@ def evaluate(
                 runs=runs,
                 progress=advance,
             )
+        if as_json:
+            put_json(found.as_dict())
+        else:
+            for line in report.lines(found):
+                put(line)
         if run_dir is not None:
             store(found.asked, run_dir)
             say(f"{counted(len(found.asked.runs), 'run')} written to {run_dir}")
         if html is not None:
             write_file(html, report.html(found, opened))
             say(f"report written to {html}")
-    if as_json:
-        put_json(found.as_dict())
-    else:
-        for line in report.lines(found):
-            put(line)
 
 
 @library_command()

@@ -285,7 +285,9 @@ def _show(hits: Hits) -> None:
             out.print(Text("     ").append_text(line), soft_wrap=True)
     for note in hits.notes:
         out.print(Text(f"note: {printable(note)}", "yellow"))
-    if not hits:
+    from pagelens.calibration import NOTHING
+
+    if not hits and not any(note.startswith(NOTHING) for note in hits.notes):
         say("no page was found; try fewer or other words, or take away a filter")
 
 

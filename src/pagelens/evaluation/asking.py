@@ -36,6 +36,8 @@ DEPTH = 100
 """Pages of a run."""
 FEW = 10
 """Independent documents: with fewer, intervals are rough."""
+LEADING = 2
+"""Pages of each order whose stages are kept, to be shown."""
 _SHOWN = 3
 """Names in a message."""
 
@@ -83,6 +85,8 @@ class Answer:
     """Milliseconds by step."""
     relevant: Mapping[str, Ranked]
     """The candidates that are relevant, by id."""
+    leading: Mapping[str, Ranked] = field(default_factory=dict)
+    """The first `LEADING` of each order, by id."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
     """What each reranker saw, by stage; without those whose scores cannot be read back."""
     lists: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -208,7 +212,8 @@ def ask(
             name: {id: page.stages[name].score for id, page in found.items() if name in page.stages}
             for name in trace.stages[:-1]
         }
-        answers.append(Answer(read, trace.timings, relevant, _seen(read, steps, found), lists))
+        leading = {id: found[id] for order in read.values() for id in order[:LEADING]}
+        answers.append(Answer(read, trace.timings, relevant, leading, _seen(read, steps, found), lists))
     if not held:
         raise UsageError("no question finds any page: do the filters leave any?")
     bare = sum(not any(each.orders.values()) for each in answers)
@@ -272,6 +277,10 @@ def stored(task: Task, pages: Mapping[str, Known], folder: Path) -> Asked:
                 f"{counted(len(strangers), 'page')} of {files[name].name} not in the library, such as "
                 f"{_some(strangers)}"
             )
+    if any(name.partition(":")[0] == "rerank" for name in names):
+        notes.append(
+            "stored runs do not say what their rerankers were fitted to; a lift on that proves nothing"
+        )
     return Asked(replace(task, notes=notes), pages, runs)
 
 
@@ -279,10 +288,16 @@ def store(asked: Asked, folder: Path) -> None:
     """Every stage's run as TREC has it, for `stored` and other tools: `<number>-<stage>.trec`.
 
     Signs that no file's name may hold stand there as in an address: a slash as %2F.
+
+    Raises:
+        UsageError: the folder cannot be made, or a file not be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, (name, run) in enumerate(asked.runs.items()):
-        write_trec(folder / f"{number:02}-{quote(name, safe=':, ')}.trec", run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (name, run) in enumerate(asked.runs.items()):
+            write_trec(folder / f"{number:02}-{quote(name, safe=':, ')}.trec", run)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot hold the runs: {error.strerror}") from error
 
 
 def _some(names: Iterable[str]) -> str:

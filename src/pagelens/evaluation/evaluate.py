@@ -205,7 +205,8 @@ def evaluate(
         progress: Told how many searches of how many are done.
 
     Raises:
-        UsageError: no question can be evaluated, or the library is too large for `exhaustive`.
+        UsageError: no question can be evaluated, or the library is too large for `exhaustive`, or it has no
+            reranker.
         Missing: ir_measures or scipy, or what a reranker needs, is not there.
     """
     pages = known_pages(library, page_name)
@@ -214,19 +215,20 @@ def evaluate(
     if runs is not None:
         return report(stored(task, pages, runs), None, prefer, paid)
     steps = library.steps(rerank)
-    everything = exhaustive and bool(steps)
-    if everything and len(pages) > MOST_EXHAUSTIVE:
+    if exhaustive and not steps:
+        raise UsageError("--exhaustive lets a reranker score every page: name one with --rerank")
+    if exhaustive and len(pages) > MOST_EXHAUSTIVE:
         raise UsageError(
             f"--exhaustive scores every page for every question: {len(pages)} pages are more than "
             f"{MOST_EXHAUSTIVE}; evaluate a smaller library"
         )
     number = len(task.questions)
-    total = number * (1 + everything)
+    total = number * (1 + exhaustive)
     asked = ask(library, task, pages, steps, progress=lambda done: progress(done, total))
     searched, moved, deep = rerankings(asked), None, None
     if searched:
         moved = noise(library, asked, searched[-1], MEASURE[prefer])
-    if everything:
+    if exhaustive:
         all_pages = [replace(steps[-1], depth=len(pages))]
         deep = ask(library, task, pages, all_pages, len(pages), lambda done: progress(number + done, total))
     return report(asked, moved, prefer, paid, deep, library.calibration(steps))
@@ -396,8 +398,15 @@ def _signals(
         if is_list(name) and stage.difference and stage.difference.low > 0 and stage.p < SURE
     ]
     early = found_in(task.qrels, base.run, TOP)
-    recall = measured(task.qrels, base.run, [f"R@{TOP}", f"R@{DEPTH}"])
+    # A page that is not there is lost by no stage.
+    there = {
+        id: {page: grade for page, grade in pages.items() if page in words}
+        for id, pages in task.qrels.items()
+        if any(grade > 0 and page in words for page, grade in pages.items())
+    }
+    recall = measured(there, base.run, [f"R@{TOP}", f"R@{DEPTH}"])
     top_recall, recall_of_all = (float(each.mean()) for each in recall.values())
+    wanted = [page for pages in task.qrels.values() for page, grade in pages.items() if grade > 0]
     signals = Signals(
         measure=measure,
         questions=len(task.questions),
@@ -405,6 +414,7 @@ def _signals(
         first=base.measures["nDCG@10"].mean,
         before=float(base.values[measure].mean()),
         ceiling=ceiling,
+        absent=sum(page not in words for page in wanted) / len(wanted),
         lost=1 - recall_of_all,
         misplaced=recall_of_all - top_recall,
         late=float((found_in(task.qrels, base.run, LATE) & ~early).mean()),

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pagelens.evaluation.asking import LEADING
 from pagelens.evaluation.evaluate import Evaluation, StageReport
 from pagelens.evaluation.measures import MEASURES
 from pagelens.evaluation.plots import STYLE, Whisker, differences, reliability, sweep, whiskers
 from pagelens.evaluation.splitting import Pages, Split
 from pagelens.evaluation.sweeping import Depth
 from pagelens.gallery import escaped, section, whole_page
-from pagelens.hits import Hit, Hits
+from pagelens.hits import Hits
 from pagelens.store.points import page_point_id
 from pagelens.wording import counted
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from pagelens.library import Library
 
 WORST = 10
-FOUND = 2
-"""Pages shown that were found instead."""
 JUDGED = 2
 """Pages shown that should have been found."""
 NAMES = {"add": "add the reranker", "skip": "skip the reranker", "first stage": "mend the first stage"}
@@ -307,12 +306,9 @@ def _case(evaluation: Evaluation, library: Library, number: int) -> str:
         + ", ".join(f"{name} {_rank(stage, question.id, page)}" for name, stage in evaluation.stages.items())
         for page in wanted
     )
-    asked = evaluation.asked
-    found = library.search(
-        question.query, FOUND, question.filter, rerank=asked.steps if asked.answers else "auto"
-    )
-    right = [_page(evaluation, library, number, ids[page]) for page in wanted[:JUDGED] if page in ids]
-    judged = Hits(question.query, found.profile, tuple(hit for hit in right if hit is not None))
+    run = evaluation.last.run.get(question.id, ())
+    found = _pages(evaluation, library, number, [ids[page] for page in run[:LEADING] if page in ids])
+    judged = _pages(evaluation, library, number, [ids[page] for page in wanted[:JUDGED] if page in ids])
     value = evaluation.last.values["nDCG@10"][number]
     head = (
         f'<section class="case">\n<h2 dir="auto">{escaped(question.query)}</h2>\n'
@@ -326,17 +322,19 @@ def _case(evaluation: Evaluation, library: Library, number: int) -> str:
     return f"{head}{''.join(both)}</section>\n"
 
 
-def _page(evaluation: Evaluation, library: Library, number: int, page_id: str) -> Hit | None:
-    """A page as a hit for a question: the evidence on it, and what the stages thought of it."""
-    query = evaluation.asked.task.questions[number].query
-    doc_id, _, place = page_id.partition("#")
-    page = int(place) + 1
-    hit = next(iter(library.search(query, 1, {"doc_id": doc_id, "page": [page, page]})), None)
-    if hit is None:
-        return None
+def _pages(evaluation: Evaluation, library: Library, number: int, page_ids: Iterable[str]) -> Hits:
+    """Pages as hits for a question: the evidence on them, and what the stages thought of them."""
+    query, profile, hits = evaluation.asked.task.questions[number].query, "", []
     answers = evaluation.asked.answers
-    seen = answers[number].relevant.get(page_point_id(page_id)) if answers else None
-    return replace(hit, stages=seen.stages, score=seen.score) if seen else replace(hit, stages={}, score=0.0)
+    kept = {**answers[number].leading, **answers[number].relevant} if answers else {}
+    for page_id in page_ids:
+        doc_id, _, place = page_id.partition("#")
+        alone = library.search(query, 1, {"doc_id": doc_id, "page": [int(place) + 1] * 2}, rerank=None)
+        profile = alone.profile
+        seen = kept.get(page_point_id(page_id))
+        stages, score = (seen.stages, seen.score) if seen else ({}, 0.0)
+        hits += [replace(hit, stages=stages, score=score, probability=None) for hit in alone]
+    return Hits(query, profile, tuple(hits))
 
 
 def _rank(stage: StageReport, id: str, page: str) -> str:

@@ -138,8 +138,11 @@ def detectable(gains: np.ndarray, groups: np.ndarray | None = None, samples: int
     """The smallest true mean difference that a test at 5% would show with 80% power.
 
     `(t[.975] + t[.8])` standard errors, n - 1 degrees of freedom (Bloom, Evaluation Review 1995); that of the
-    bootstrap is too small by `sqrt((n - 1) / n)`. NaN with one cluster.
+    bootstrap is too small by `sqrt((n - 1) / n)`. NaN with one cluster, and where nothing differs: how much
+    differences spread cannot be told from none.
     """
+    if not np.any(gains):
+        return math.nan
     draws = _bootstrap(np.asarray(gains, float)[:, None], groups, samples)
     if draws is None:
         return math.nan

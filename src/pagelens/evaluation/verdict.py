@@ -39,6 +39,8 @@ KEYWORDS = 3
 """Words of a question that is more of a list of keywords."""
 DRAWN = 0.3
 """Share of questions about what is drawn."""
+ABSENT = 0.05
+"""Share of the relevant pages that the library does not have, that is worth a word."""
 DEAR = 1.0
 """Price of one more question answered in the top 5, in the currency of `gpu_hour`; ours, without a source."""
 MACHINES = 4
@@ -82,8 +84,10 @@ class Signals:
     """The rerankers before it, by name."""
     ceiling: float = 1.0
     """The best that any order of those pages gives."""
+    absent: float = 0.0
+    """Share of the relevant pages that the library does not have."""
     lost: float = 0.0
-    """Share of the relevant pages that are not in the top 100."""
+    """Share of those that it has that are not in the top 100."""
     misplaced: float = 0.0
     """Share of them that are in the top 100 and not in the top 5."""
     late: float = 0.0
@@ -168,6 +172,10 @@ def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, s
         )
     if s.first > GOOD_ENOUGH and prefer != "precision":
         return "skip", _enough(s)
+    if not s.difference.wins + s.difference.losses:
+        return "skip", (
+            f"the reranker changes nothing: {s.measure} of each of the {s.questions} questions is what it was"
+        )
     if not s.difference.low > 0 or not s.p < SURE:
         return "skip", (
             f"no lift can be told from luck: {lift}. These {s.questions} questions would show a difference "
@@ -190,6 +198,11 @@ def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, s
 def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> list[str]:
     """What else speaks for or against a reranker, by its number."""
     found = []
+    if s.absent >= ABSENT:
+        found.append(
+            f"every figure is too low: {s.absent:.0%} of the relevant pages are not in this library; ingest "
+            "them, or mend their names in the judgements"
+        )
     if s.in_sample is not None:
         found.append(
             "out of fold: the figures are of coefficients fitted without the documents of each question; "
@@ -222,7 +235,7 @@ def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> 
         )
     if s.correlation is not None and s.correlation >= SAME:
         found.append(f"against: the reranked order is nearly the one before (tau {s.correlation:.2f})")
-    if s.promoted is not None and s.promoted[0] <= s.promoted[1]:
+    if s.promoted is not None and s.promoted[0] <= s.promoted[1] > 0:
         found.append(
             f"against: of the pages it brings into the top 5, {s.promoted[0]:.0%} are relevant, of those it "
             f"drives out {s.promoted[1]:.0%}"
