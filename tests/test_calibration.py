@@ -249,6 +249,38 @@ def test_nothing_relevant_is_an_answer(library: Library, monkeypatch: pytest.Mon
     assert any("nothing relevant here" in note for note in hits.notes)
 
 
+def test_what_compares_pages_is_calibrated_among_all_of_them(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A score among the pages of one document is another score."""
+    evidence, sure = Step(library.reranker("evidence"), 20), Step(Sure(), 20)
+    for step in (evidence, sure):
+        library.keep(calibrated(library, step, monkeypatch).calibration)
+    asked, only = f"office {WORDS[0]}", {"page": [1, 1]}
+    assert library.search(asked, rerank=evidence)[0].probability is not None
+    assert library.search(asked, rerank=evidence, filter=only)[0].probability is None
+    assert library.search(asked, rerank=sure, filter=only)[0].probability is not None
+    with pytest.raises(UsageError, match="evidence compares pages with each other"):
+        library.search(asked, rerank=evidence, filter=only, min_probability=0.5)
+    filtered = [each._replace(filter=only) for each in QUESTIONS]
+    with pytest.raises(UsageError, match="nothing to calibrate on: 12 questions left out: the reranker comp"):
+        calibrate(library, filtered, answers(library), rerank=evidence)
+
+
+def test_an_answer_that_is_not_there_teaches_nothing(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Step(Sure(), 20)
+    first, *others = QUESTIONS
+    qrels = {**answers(library), first.id: {"gone#0": 1}}
+    monkeypatch.setattr("pagelens.evaluation.calibrating.FEWEST", 2)
+    monkeypatch.setattr("pagelens.evaluation.calibrating.FOLDS", 2)
+    found = calibrate(library, [*QUESTIONS, *NOWHERE], qrels, rerank=step)
+    assert found.questions == len(others) + len(NOWHERE)
+    assert "1 question left out: no page that answers is in this library" in found.notes
+    assert "1 relevant page not in this library, such as gone#0" in found.notes
+
+
 def test_the_calibration_of_another_model_is_refused(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,8 +88,13 @@ class CalibratedStage(NamedTuple):
         return dict(zip(pages, map(float, self.calibration.probabilities(scores)), strict=True))
 
 
+def is_relative(step: Step) -> bool:
+    """Whether the scores of a step hang on the other pages that it sees."""
+    return "list" in step.reranker.needs
+
+
 def choose_calibration(
-    kept: Mapping[str, Mapping[str, Any]], steps: Sequence[Step], needed: bool
+    kept: Mapping[str, Mapping[str, Any]], steps: Sequence[Step], needed: bool, filtered: bool = False
 ) -> CalibratedStage | None:
     """The calibration of exactly the last of these rerankers.
 
@@ -97,11 +102,21 @@ def choose_calibration(
         kept: All there are, by signature.
         steps: Of the search.
         needed: Whether its lack is an error.
+        filtered: Whether the search sees some of the pages only: what compares pages with each other was
+            calibrated among all.
 
     Raises:
         UsageError: it is needed and not there.
     """
     signature = signature_of(steps[-1]) if steps else None
+    if steps and filtered and is_relative(steps[-1]):
+        if needed:
+            raise UsageError(
+                f"{steps[-1].reranker.name} compares pages with each other: among those that a filter leaves "
+                "its scores are no probabilities. Leave out the filter or the least probability, or rerank "
+                "by a model that scores each page alone"
+            )
+        return None
     if signature is not None and signature in kept:
         last = stage_names(steps)[-1]
         return CalibratedStage(last, steps[-1].reranker.name, Calibration.read(kept[signature]))
@@ -144,7 +159,7 @@ def signature_of(step: Step) -> str | None:
     the other pages, how many it sees.
     """
     own = getattr(step.reranker, "signature", None)
-    return f"{own} of {step.depth} pages" if own and "list" in step.reranker.needs else own
+    return f"{own} of {step.depth} pages" if own and is_relative(step) else own
 
 
 def own_score(stage: Stage, name: str) -> float:

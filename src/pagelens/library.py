@@ -432,7 +432,7 @@ class Library:
         if has:
             filter = {**(filter or {}), "has": known(has)}
         look = looks if image is None else self._picture(image)
-        calibrated = self._calibrated(stage, rerank, skip_margin, min_probability)
+        calibrated = self._calibrated(stage, rerank, skip_margin, min_probability, bool(filter))
         found = self._find(query, k, filter, stage, rerank, rules, named_pages, limits, look, vectors)
         likely = calibrated.probabilities(found) if calibrated else {}
         if min_probability is not None:
@@ -737,7 +737,12 @@ class Library:
             yield from (each for each in self._searcher.candidates(some) if each is not None)
 
     def _calibrated(
-        self, stage: str | None, rerank: Cascade, skip_margin: float | None, min_probability: float | None
+        self,
+        stage: str | None,
+        rerank: Cascade,
+        skip_margin: float | None,
+        min_probability: float | None,
+        filtered: bool,
     ) -> CalibratedStage | None:
         """What makes probabilities of a search's scores; None where nothing does, and none is needed."""
         kept, needed = self._settings.calibrations, min_probability is not None
@@ -746,7 +751,9 @@ class Library:
             raise UsageError(
                 "a page's probability comes from its reranker: leave out the skip margin, and the stage"
             )
-        return choose_calibration(kept, self.steps(rerank), needed) if needed or (kept and reranks) else None
+        if not needed and not (kept and reranks):
+            return None
+        return choose_calibration(kept, self.steps(rerank), needed, filtered)
 
     def _hits(
         self,

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pagelens.calibration import Calibration, Method, log_odds, own_score, sigmoid, signature_of
+from pagelens.calibration import (
+    Calibration,
+    Method,
+    is_relative,
+    log_odds,
+    own_score,
+    sigmoid,
+    signature_of,
+)
 from pagelens.errors import Missing, UsageError
-from pagelens.evaluation.asking import DEPTH, Qrels, known_pages
+from pagelens.evaluation.asking import DEPTH, Known, Qrels, known_pages
 from pagelens.evaluation.runs import Question, of_copies
 from pagelens.evaluation.significance import clusters
 from pagelens.hits import SCHEMA
@@ -139,7 +147,9 @@ def calibrate(
 
     Args:
         library: What is asked; it does not keep the calibration by itself, see `Library.keep`.
-        questions: Those without a judgement are left out; those judged to have no answer count.
+        questions: Those without a judgement are left out, as are those whose answers are not in the library,
+            and those with a filter if the reranker compares pages with each other; those judged to have no
+            answer count.
         qrels: Which pages answer.
         page_name: See `runs.page_names`.
         rerank: As `Library.search`.
@@ -158,8 +168,22 @@ def calibrate(
     judged = [each for each in questions if each.id in qrels]
     if not judged:
         raise UsageError("no question is judged: no id of the questions is an id of the judgements")
-    examples = _examples(library, judged, of_copies(library, qrels, page_name), page_name, steps, progress)
-    notes = [f"{counted(left, 'question')} not judged" for left in [len(questions) - len(judged)] if left]
+    pages, told = known_pages(library, page_name), of_copies(library, qrels, page_name)
+    left = {"not judged": len(questions) - len(judged)}
+    names = {page.name for page in pages.values()}
+    right = {id: {page for page, grade in own.items() if grade > 0} for id, own in told.items()}
+    there = [each for each in judged if not right[each.id] or right[each.id] & names]
+    left["left out: no page that answers is in this library"] = len(judged) - len(there)
+    judged = [each for each in there if not (each.filter and is_relative(steps[-1]))]
+    left["left out: the reranker compares pages with each other, and a filter leaves it others"] = len(
+        there
+    ) - len(judged)
+    notes = [f"{counted(number, 'question')} {why}" for why, number in left.items() if number]
+    if missing := set[str]().union(*right.values()) - names:
+        notes.append(f"{counted(len(missing), 'relevant page')} not in this library, such as {min(missing)}")
+    if not judged:
+        raise UsageError(f"nothing to calibrate on: {'; '.join(notes)}")
+    examples = _examples(library, judged, told, pages, steps, progress)
     if trained := _trained_on(steps, judged):
         notes.append(
             f"the evidence reranker was fitted to {trained} of these questions: it is too sure of them, and "
@@ -258,11 +282,10 @@ def _examples(
     library: Library,
     judged: Sequence[Question],
     qrels: Qrels,
-    page_name: str,
+    pages: Mapping[str, Known],
     steps: Sequence[Step],
     progress: Callable[[int, int], None],
 ) -> Examples:
-    pages = known_pages(library, page_name)
     homes = {page.name: page.doc_id for page in pages.values()}
     stage, name = stage_names(steps)[-1], steps[-1].reranker.name
     scores, relevant, questions = [], [], []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pagelens.calibration import Calibration
+from pagelens.calibration import Calibration, is_relative
 from pagelens.errors import Missing, UsageError
 from pagelens.evaluation.asking import Asked
 from pagelens.evaluation.calibrating import Bin, Examples, binned, brier, expected_error, fit
@@ -78,11 +78,12 @@ def reliability(asked: Asked, last: Reranking | None, kept: Calibration | None) 
 
 
 def _examples(asked: Asked, last: Reranking) -> Examples:
-    """The reranker's own scores of all pages that it saw."""
+    """The reranker's own scores of all pages that it saw, but for what is not calibrated (`calibrate`)."""
+    relative = last.step is not None and is_relative(last.step)
     scores, relevant, questions = [], [], []
     for number, (question, seen) in enumerate(zip(asked.task.questions, last.seen, strict=True)):
         ids = seen.ids[: len(seen.values)]
-        if not ids:
+        if not ids or (relative and question.filter):
             continue
         own = dict(zip(ids, seen.values[:, 1].tolist(), strict=True)) if seen.blended else seen.scored()
         grades = asked.task.qrels[question.id]
