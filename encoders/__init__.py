@@ -74,8 +74,8 @@ def load_encoder(
     """A visual encoder, ready: `encode_images(images)`, `encode_query(question)`.
 
     Args:
-        name: One of `FAMILIES`; or, untested here, one of `THROUGH_SENTENCE_TRANSFORMERS`, or a repository of
-            that library as `owner/name`.
+        name: One of `FAMILIES`, or its repository; or, untested here, one of `THROUGH_SENTENCE_TRANSFORMERS`,
+            or a repository of that library as `owner/name`.
         weights: A folder in the published layout, of any size; default: the published weights, from where
             `weights.fetch` finds them.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -89,8 +89,9 @@ def load_encoder(
     """
     from pagelens.backbones.checkpoints import fingerprint
     from pagelens.encoders.visual import VisualEncoder
-    from pagelens.weights import allowed, fetch
+    from pagelens.weights import MODELS, allowed, fetch
 
+    name = {MODELS[own].repository: own for own in FAMILIES}.get(name, name)
     if name in THROUGH_SENTENCE_TRANSFORMERS or "/" in name:
         from pagelens.encoders.sentence_transformer import SentenceTransformerModel
         from pagelens.encoders.sentence_visual import SentenceVisual

@@ -49,7 +49,8 @@ class SentenceTransformerModel:
         folder = locate(name, repository, revision, models)
         try:
             self.kind = _kind(folder, assume)
-            # Code of a model's repository is never run, and a pickle is never opened.
+            # Code of a model's repository is never run; a part without safetensors is read by torch's loader
+            # of weights alone.
             self.model: Any = getattr(sentence_transformers, self.kind)(
                 str(folder),
                 device=str(self.device),
@@ -57,7 +58,7 @@ class SentenceTransformerModel:
                 local_files_only=True,
                 model_kwargs={"use_safetensors": True, "dtype": choose_dtype(dtype, self.device)},
             )
-            self.weights = fingerprint(folder)
+            self.weights = fingerprint(folder, whole=True)
             """Which weights these are."""
         except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

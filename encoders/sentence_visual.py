@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pagelens.encoders.sentence_transformer import SentenceTransformerModel
 from pagelens.encoders.visual import Grid, Question
+from pagelens.errors import UsageError
 
 
 class SentenceVisual:
@@ -22,11 +23,18 @@ class SentenceVisual:
 
     Args:
         loaded: The model.
+
+    Raises:
+        UsageError: it takes no images.
     """
 
     settings = "through sentence-transformers"
 
     def __init__(self, loaded: SentenceTransformerModel) -> None:
+        if not loaded.model.supports("image"):
+            raise UsageError(
+                f"{loaded.name} takes no images: `ingest --text {loaded.name}` encodes words by it"
+            )
         self._model, self.device, self.size = loaded.model, loaded.device, loaded.size
         self.late = loaded.kind != "SentenceTransformer"
 

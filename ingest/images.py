@@ -100,17 +100,11 @@ class ImageFile:
                 raise DocumentError("open", f"the image has {width} x {height} pixels, {_TOO_MANY}", number)
             stated = self._image.info.get("dpi") or (0, 0)
             across, down = float(stated[0]), float(stated[1])
-            turned = self._orientation() >= 5
+            turned = _orientation(self._image) >= 5
         least, least_finer, most = STATED_DPI
         if not (least <= min(across, down) and least_finer <= max(across, down) <= most):
             across = down = min(max(max(width, height) / SHEET, ASSUMED_DPI[0]), ASSUMED_DPI[1])
         return ((height, width), (down, across)) if turned else ((width, height), (across, down))
-
-    def _orientation(self) -> int:
-        if self._image.format == "TIFF":
-            return 1  # Pillow has turned it
-        orientation = self._image.getexif().get(_ORIENTATION, 1)
-        return orientation if orientation in _UPRIGHT else 1
 
     def _load(self, number: int) -> PIL.Image.Image:
         """The image upright, on white, with square pixels, no larger than `MAX_PIXELS`; RGB or L. Kept."""
@@ -123,9 +117,7 @@ class ImageFile:
         shrink = min(1.0, (MAX_PIXELS / (width * height)) ** 0.5)
         size = max(1, int(width * shrink)), max(1, int(height * shrink))
         with _reading("raster", number):
-            image, orientation = _on_white(self._image), self._orientation()
-            if orientation in _UPRIGHT:
-                image = image.transpose(_UPRIGHT[orientation])
+            image = _upright(self._image)
             if image.size != size:
                 image = image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
         self._upright = number, image
@@ -212,6 +204,27 @@ def _pages(image: PIL.Image.Image) -> list[int]:
         if not image.tag_v2.get(_SUBFILE, 0) & 1:  # type: ignore[attr-defined]
             frames.append(frame)
     return frames or [0]
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """An image to ask with, as its page would be: held upright, on white, RGB.
+
+    Raises:
+        OSError, ValueError, PIL.Image.DecompressionBombError: it is damaged or too large.
+    """
+    return _upright(image).convert("RGB")
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    plain, orientation = _on_white(image), _orientation(image)
+    return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    if image.format == "TIFF":
+        return 1  # Pillow has turned it
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:

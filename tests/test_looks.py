@@ -18,7 +18,7 @@ from exact_store import ExactStore
 from made import fill, write_pdf
 from test_cli import Here
 from test_straight_line import made_page
-from tiny_encoders import write_colmodernvbert, write_colqwen2, write_qwen3_embedding
+from tiny_encoders import write_colmodernvbert, write_colpali, write_colqwen2, write_qwen3_embedding
 
 from pagelens import Library
 from pagelens.encoders import load_encoder, pooling
@@ -36,6 +36,7 @@ from pagelens.scores import standardised
 from pagelens.searching import LooksCounts, Searcher
 from pagelens.store.plan import Point, Schema, VectorSpec, Where
 from pagelens.store.points import FIELDS, page_point_id
+from pagelens.weights import MODELS
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -175,7 +176,13 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(
     with pytest.raises(KeyboardInterrupt):
         library.ingest(scans, image="colqwen2")
     monkeypatch.setattr(VisualEncoder, "encode_images", whole)
-    assert library.search("harbour").hits  # words answer meanwhile
+    meanwhile = library.search("harbour")
+    assert meanwhile.hits and "colqwen2 is not whole yet: `pagelens ingest` goes on" in meanwhile.notes[-1]
+    assert library.status()["unfinished"] == ["colqwen2"]
+    with pytest.raises(UsageError, match="colqwen2 is not whole yet: `pagelens ingest` goes on"):
+        library.search(image=made_page(60, 60))
+    with pytest.raises(UsageError, match="colqwen2 is not whole yet"):
+        library.similar(page_ids(library)[0])
     report = library.ingest(scans, image="colqwen2")
     assert report.encoded == 2
     assert len(library.search("harbour", stage="colqwen2")) == 4
@@ -436,6 +443,82 @@ def test_vectors_of_other_weights_are_not_searched(
         with pytest.raises(Missing, match="or go without: `--no-looks`"):
             library.search("rent")
         assert library.search("rent", looks=False).hits
+
+
+def test_a_page_that_new_weights_do_not_take_does_not_keep_the_old_vectors(
+    tmp_path: Path, models: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_colqwen2(tmp_path / "models" / "colqwen2", seed=7)
+    with Library(tmp_path / "lib", profile="words", models=models) as library:
+        library.ingest(scans, readers=1, image="colqwen2")
+        page_id = page_ids(library)[0]
+    with Library(tmp_path / "lib", models=tmp_path / "models") as library:
+        whole = library._files.image
+        monkeypatch.setattr(library._files, "image", lambda id: b"damaged" if id == page_id else whole(id))
+        assert [each.page for each in library.ingest(scans).failed] == [1]
+        found = [hit.page_id for hit in library.search("rent", stage="colqwen2")]
+        assert len(found) == 3 and page_id not in found
+        [point] = library._store.retrieve([page_point_id(page_id)], ["colqwen2", "colqwen2.blocks"])
+        assert not point.vectors
+
+
+def test_a_model_that_does_not_say_where_is_searched_all_the_same(
+    library: Library, scans: Path, tmp_path: Path
+) -> None:
+    """And pages are compared with each other though its weights are gone."""
+    pytest.importorskip("sentence_transformers")
+    write_colpali(tmp_path / "models" / "other")
+    with Library(library.folder, models=tmp_path / "models") as opened:
+        opened.ingest(scans, image="x/other")
+        assert len(opened.search("rent", stage="x/other")) == 4
+        [first, *_] = opened.search("nowhere on any page")
+        with pytest.raises(UsageError, match="does not say where its patches lie"):
+            first.heatmap()
+        page_id = page_ids(opened)[0]
+    with Library(library.folder, models=tmp_path) as opened:
+        assert len(opened.similar(page_id)) == 3
+
+
+def test_an_image_to_ask_with_is_seen_as_its_page_would_be(looked: Library, tmp_path: Path) -> None:
+    upright = made_page(120, 160)
+    clear = upright.convert("RGBA")
+    clear.putalpha(
+        PIL.Image.fromarray(np.where(np.asarray(upright.convert("L")) > 200, 0, 255).astype("uint8"))
+    )
+    clear.save(tmp_path / "clear.png")
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    upright.rotate(90, expand=True).save(tmp_path / "phone.png", exif=turned)
+    assert looked._picture(tmp_path / "phone.png").tobytes() == upright.tobytes()
+    shown = np.asarray(looked._picture(tmp_path / "clear.png"))
+    assert (shown[np.asarray(upright.convert("L")) > 200] == 255).all()
+    assert looked._picture(clear).tobytes() == shown.tobytes()
+
+
+def test_what_is_asked_and_left_out_at_once_is_said(looked: Library) -> None:
+    with pytest.raises(UsageError, match="an image is asked by its looks"):
+        looked.search(image=made_page(60, 60), looks=False)
+    with pytest.raises(UsageError, match="'colqwen2' is asked by looks"):
+        looked.search("rent", stage="colqwen2", looks=False)
+    with pytest.raises(UsageError, match="'bm25' is asked in words"):
+        looked.search(image=made_page(60, 60), stage="bm25")
+
+
+def test_a_repository_with_a_name_of_ours_is_ours(models: Path) -> None:
+    """Through another library it would have that one's defects."""
+    encoder = load_encoder(MODELS["colqwen2"].repository, models / "colqwen2", "cpu", "float32")
+    assert encoder.name == "colqwen2"
+
+
+def test_two_open_libraries_know_of_each_other(library: Library, models: Path, scans: Path) -> None:
+    with Library(library.folder, models=models) as other:
+        assert other.search("rent").hits
+        library.ingest(scans, image="colqwen2")
+        other.weigh({"bm25": 2})
+        assert "colqwen2" in library.search("rent").hits[0].stages and library.weights["bm25"] == 2
+        assert "colqwen2" in other.search("rent").hits[0].stages
+        library.drop_encoder("colqwen2")
+        assert "colqwen2" not in other.search("rent").hits[0].stages
 
 
 def test_a_library_without_looks_says_how_to_get_some(library: Library) -> None:

@@ -95,6 +95,13 @@ def test_a_dense_model_by_name_is_the_built_in_one(library: Library, scans: Path
         order(library, "mini")
 
 
+def test_the_next_process_goes_on_with_it(library: Library, scans: Path) -> None:
+    library.ingest(scans, text="mini", regions=False)
+    library.close()
+    with Library(library.folder, models=library._models) as again:
+        assert again.ingest(scans, regions=False).unchanged == 1
+
+
 def test_terms_of_splade_are_those_of_its_paper(models: Path) -> None:
     """max over tokens of log(1 + relu(logit)), by transformers' own class; of a page over its windows."""
     from transformers import AutoTokenizer, BertForMaskedLM
@@ -197,7 +204,13 @@ def test_a_page_read_anew_keeps_added_vectors(library: Library, scans: Path) -> 
     ("name", "vector", "said"),
     [
         ("text", np.ones(4, np.float32), "'text' are the library's own"),
-        ("fused", np.ones(4, np.float32), "'fused' are the library's own"),
+        ("fused", np.ones(4, np.float32), "cannot be called 'fused'"),
+        ("rerank", np.ones(4, np.float32), "cannot be called 'rerank'"),
+        ("a/b", np.ones(4, np.float32), "cannot be called 'a/b'"),
+        ("", np.ones(4, np.float32), "cannot be called ''"),
+        ("n" * 300, np.ones(4, np.float32), "cannot be called 'nnn"),
+        ("mine", np.float32(1), "of one or two dimensions"),
+        ("mine", ["x"], "no array of numbers"),
         ("mine", np.array([1, np.nan], np.float32), "not finite"),
     ],
 )
@@ -207,7 +220,7 @@ def test_what_cannot_be_added(library: Library, name: str, vector: np.ndarray, s
         library.add(page_id, {name: vector})
     library.add(page_id, {"mine": np.ones(3, np.float32)})  # no name was taken by what was refused
     with pytest.raises(UsageError, match="nowhere#0 is not in this library"):
-        library.add("nowhere#0", {name: vector})
+        library.add("nowhere#0", {"mine": np.ones(3, np.float32)})
 
 
 def test_asking_wrongly_says_so(library: Library) -> None:

@@ -72,6 +72,7 @@ def status(store: Store, files: PageFiles, paths_of: PathsOf, settings: Settings
         "missing": sorted(path for path in paths if not Path(path).exists()),
         "signatures": dict(settings.signatures),
         "stale": _stale(store, settings),
+        "unfinished": list(settings.unfinished),
         "regions": _regions(store),
         "bytes": {**files.size(), **store.size()},
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -19,10 +20,10 @@ import numpy as np
 
 from pagelens import inventory
 from pagelens.calibration import CalibratedStage, Calibration, choose_calibration, keep_likely
-from pagelens.errors import UsageError
+from pagelens.errors import Missing, UsageError
 from pagelens.evidence import evidence, seen
 from pagelens.hits import Hit, Hits
-from pagelens.looks import LookSettings, vector_name
+from pagelens.looks import LookSettings, encoder_of, vector_name
 from pagelens.models import Models
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, choose
@@ -43,6 +44,7 @@ from pagelens.searching import (
     Reranker,
     Searcher,
     Step,
+    is_list,
     parse_cascade,
 )
 from pagelens.settings import Settings
@@ -181,6 +183,7 @@ class Library:
         from pagelens.ingest.regions import signature as regions_signature
         from pagelens.planning import gone_below
 
+        self._refresh()
         planner = self._planner(say)
         plan = planner.plan(
             paths,
@@ -220,6 +223,7 @@ class Library:
         signatures |= {name: each.signature for name, each in looks.items()}
         before = self._settings.signatures
         kept = {name: made for name, made in before.items() if signatures.get(name, made) == made}
+        made_otherwise = before.keys() - kept.keys()
         self._save(
             signatures=kept,
             roots=planner.roots.as_dict(),
@@ -228,6 +232,7 @@ class Library:
             texts=plan.texts,
             looks={each.name: each.vectors for each in plan.looks},
         )
+        self._empty(made_otherwise - {"bm25"})  # which refuses nothing
         run.encode_stale(retry)
         reading = replace(plan.reading, regions=regions)
         made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
@@ -296,6 +301,7 @@ class Library:
         """
         from pagelens.indexing import forget_encoder
 
+        self._refresh()
         stored = vector_name(name)
         settings = self._settings
         if stored not in (known := [*settings.looks, *settings.texts, *settings.own]):
@@ -328,9 +334,11 @@ class Library:
                 cosine; or a `SparseVector`, by dot product. The first of a name says what the others are.
 
         Raises:
-            UsageError: there is no such page, the name is taken, or a vector is not finite or not like the
-                others of its name.
+            UsageError: there is no such page, the name is taken or no name, or a vector is not finite or not
+                like the others of its name.
         """
+        self._refresh()
+        vectors = {name: _own_vector(name, vector) for name, vector in vectors.items()}
         if not (there := self._store.retrieve([page_point_id(page_id)], payload=[])):
             raise UsageError(f"page {page_id} is not in this library; `pagelens pages` lists them")
         own = self._settings.own
@@ -429,6 +437,9 @@ class Library:
             Missing: a reranker's model or package is not there.
         """
         limits = Limits(budget_ms, skip_margin)
+        self._refresh()
+        if image is not None and not looks:
+            raise UsageError("an image is asked by its looks: leave out --no-looks, looks=False")
         if has:
             filter = {**(filter or {}), "has": known(has)}
         look = looks if image is None else self._picture(image)
@@ -440,6 +451,8 @@ class Library:
         asked = (filter or {}).get("has", ())
         hits = self._hits(found, likely, named(query).union([asked] if isinstance(asked, str) else asked))
         notes = list(found.notes)
+        if unfinished := self._unfinished():
+            notes.append(f"{unfinished}; this answer is without")
         if query and hits and not any(hit.evidence for hit in hits):
             notes.append("no page found holds a word of the question: read with care")
         hits = [self._seen(hit, found, query if image is None else "") for hit in hits]
@@ -451,7 +464,8 @@ class Library:
         Raises:
             UsageError: there is no such page, or it has no vectors of a visual encoder.
         """
-        names = list(self._settings.looks)
+        self._refresh()
+        names = self._ready_looks()
         points = self._store.retrieve([page_point_id(page_id)], names, payload=False)
         looks = {
             name: np.atleast_2d(vector)
@@ -477,13 +491,15 @@ class Library:
         rerank: Cascade = "auto",
         rules: Sequence[Rule] = (),
         named_pages: bool = True,
+        looks: bool = True,
     ) -> list[tuple[str, float]]:
         """Page ids and scores alone, best first: what an evaluation needs, without evidence.
 
         The order is that of `search`. Scores fall with it, for tools that sort by score: the last stage's as
         they are, those of a stage before moved below.
         """
-        found = self._find(query, k, filter, stage, rerank, rules, named_pages, Limits()).order
+        self._refresh()
+        found = self._find(query, k, filter, stage, rerank, rules, named_pages, Limits(), looks).order
         points = self._store.retrieve([each.id for each in found], payload=["doc_id", "number"])
         ids = {p.id: f"{p.payload['doc_id']}#{p.payload['number']}" for p in points}
         scores = falling(found)
@@ -502,6 +518,7 @@ class Library:
         Every candidate is there with what each stage thought of it; `ranking.orders` reads the stages' own
         orders back.
         """
+        self._refresh()
         return self._find(query, k, filter, None, rerank, (), named_pages, Limits())
 
     def candidates(self, query: str, k: int = 50, filter: Mapping[str, Any] | None = None) -> list[Candidate]:
@@ -518,6 +535,7 @@ class Library:
 
     def keep(self, calibration: Calibration) -> None:
         """From now on hits of exactly that reranker have a probability; one kept before is replaced."""
+        self._refresh()
         kept = {**self._settings.calibrations, calibration.signature: calibration.as_dict()}
         self._save(calibrations=kept)
 
@@ -542,6 +560,7 @@ class Library:
         Raises:
             UsageError: there is no such list, or its weight is no such number.
         """
+        self._refresh()
         known = self.weights
         for name, weight in weights.items():
             if vector_name(name) not in known:
@@ -790,17 +809,35 @@ class Library:
         """
         import PIL.Image
 
+        from pagelens.ingest.images import upright
+
         if not self._settings.looks:
             raise UsageError(
                 "this library has no visual encoder to ask with an image; `pagelens ingest PATH --image "
                 "colmodernvbert` adds one"
             )
-        if isinstance(image, PIL.Image.Image):
-            return image
+        self._ready_looks()
         try:
-            return PIL.Image.open(image).convert("RGB")
+            return upright(image if isinstance(image, PIL.Image.Image) else PIL.Image.open(image))
         except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
             raise UsageError(f"{image} cannot be read as an image ({error})") from error
+
+    def _ready_looks(self) -> list[str]:
+        """The visual encoders that can be asked.
+
+        Raises:
+            UsageError: there are some, and none can be.
+        """
+        ready = [name for name in self._settings.looks if name in self._settings.signatures]
+        if self._settings.looks and not ready:
+            raise UsageError(f"{self._unfinished()}; until then looks cannot be asked")
+        return ready
+
+    def _unfinished(self) -> str:
+        """Which vectors are not whole, and what to do; empty if all are."""
+        names = self._settings.unfinished
+        made = "is" if len(names) == 1 else "are"
+        return f"{', '.join(names)} {made} not whole yet: `pagelens ingest` goes on with it" if names else ""
 
     def _seen(self, hit: Hit, found: Found, query: str) -> Hit:
         """A hit that says where it looks like the question, where a visual encoder can."""
@@ -810,7 +847,10 @@ class Library:
         look = partial(self._heatmap, hit.record, late[0], found.looks[late[0]], query)
         if hit.evidence:
             return replace(hit, look=look)
-        return replace(hit, look=look, evidence=seen(look(None), self.words(hit.page_id)))
+        try:
+            return replace(hit, look=look, evidence=seen(look(None), self.words(hit.page_id)))
+        except (Missing, UsageError):  # the encoder does not say where, or is not needed but for this
+            return replace(hit, look=look)
 
     def _heatmap(self, page: Page, name: str, rows: np.ndarray, query: str, word: str | None) -> Heatmap:
         """Of one word of the question, or of all."""
@@ -845,13 +885,31 @@ class Library:
     def _settings(self) -> Settings:
         return Settings.read(self._store)
 
+    def _refresh(self) -> None:
+        """Take up what another process has changed: a long-lived library is not alone."""
+        now = Settings.read(self._store)
+        if now != self._settings:
+            self.__dict__["_settings"] = now
+            self._forget()
+
+    def _forget(self) -> None:
+        for made_of_settings in ("_searcher", "_encoders"):
+            self.__dict__.pop(made_of_settings, None)
+
     def _save(self, **changes: Any) -> None:
+        self._refresh()  # only what is named changes
         home = str(self.place.folder) if self.place.folder else None
         settings = replace(self._settings, home=home, **changes)
         settings.write(self._store)
         self.__dict__["_settings"] = settings
-        for made_of_them in ("_searcher", "_encoders"):
-            self.__dict__.pop(made_of_them, None)
+        self._forget()
+
+    def _empty(self, encoders: Collection[str]) -> None:
+        """Take their vectors away: a page that the new model refuses must not keep those of the old."""
+        gone = [spec for spec in self._store.schema().vectors if encoder_of(spec.name) in encoders]
+        if gone:
+            self._store.drop([spec.name for spec in gone])
+            self._store.declare(Schema(tuple(gone), {}))
 
     def _declare(self, fields: Mapping[str, FieldKind] = FIELDS) -> None:
         """Create the collection, or what it lacks of vectors and fields."""
@@ -871,6 +929,30 @@ class Library:
 
 def _names(given: str | Sequence[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
+
+
+def _own_vector(name: str, vector: Vector | Sequence[Any]) -> Vector:
+    """A vector that somebody made, as the store has it.
+
+    Raises:
+        UsageError: its name is no name, or it is none.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or not is_list(name):
+        raise UsageError(
+            f"vectors cannot be called {name[:64]!r}: take up to 64 letters, digits, _, - and ., and no name "
+            "of a stage"
+        )
+    if isinstance(vector, SparseVector):
+        return vector
+    try:
+        found = np.asarray(vector, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"vectors {name!r}: this is no array of numbers ({error})") from error
+    if found.ndim not in (1, 2):
+        raise UsageError(
+            f"vectors {name!r}: an array of one or two dimensions was wanted, not of {found.ndim}"
+        )
+    return found
 
 
 def _spec_of(name: str, vector: Vector) -> VectorSpec:

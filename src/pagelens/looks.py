@@ -166,6 +166,11 @@ def vector_name(encoder: str) -> str:
     return encoder.replace("/", "--")
 
 
+def encoder_of(vector: str) -> str:
+    """The name of the vectors of an encoder that has this one; of late interaction there are three."""
+    return vector.removesuffix(POOLED).removesuffix(BLOCKS)
+
+
 def look_signature(encoder: VisualEncoder, settings: LookSettings) -> str:
     """Of the vectors that an encoder makes with these settings; of one vector a page only the encoder's."""
     return f"{encoder.signature} {settings.signature}" if encoder.late else encoder.signature

@@ -119,6 +119,9 @@ class Planner:
         planned = []
         for name, each in (dict.fromkeys(image, settings or LookSettings()) | kept).items():
             looks = PageLooks(self.models.visual(name), each)
+            planned.append(looks)
+            if self.settings.signatures.get(looks.name) == looks.signature:
+                continue  # said when it came; a page to measure takes minutes on a slow machine
             vectors, size, seconds = looks.cost()
             hours = f"1,000 pages take {seconds / 3.6:.1f} h"
             if name not in kept and self.pages:
@@ -126,7 +129,6 @@ class Planner:
             self.say(
                 f"{name}: {vectors} vectors, {size / 1000:.0f} KB and {seconds:.2f} s a page of A4; {hours}"
             )
-            planned.append(looks)
         return planned
 
 

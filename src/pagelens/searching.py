@@ -288,6 +288,10 @@ class Searcher:
             raise UsageError(f"no vectors {', '.join(sorted(strange))} were added here; there are {known}")
         if stage in self._own and stage not in own:
             raise UsageError(f"stage {stage!r} is asked with a vector: vectors={{{stage!r}: array}}")
+        if stage in self._looks and look is False:
+            raise UsageError(f"stage {stage!r} is asked by looks, and they are left out")
+        if not asked and stage not in (FUSED, *self._looks, *self._own):
+            raise UsageError(f"stage {stage!r} is asked in words; give a question")
         limits = limits or Limits()
         started, clock, found = time.perf_counter(), _Clock(), Found([], stages=self.stages)
         notes = found.notes
@@ -347,7 +351,7 @@ class Searcher:
         """What every visual encoder that counts for `stage` makes of the question, by its name."""
         if isinstance(look, Mapping):
             return {name: rows for name, rows in look.items() if stage in (FUSED, name)}
-        if look is False:
+        if look is False or (look is True and not text.strip()):
             return {}
         query = text if look is True else look
         return {

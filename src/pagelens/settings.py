@@ -27,7 +27,7 @@ class TextVectors:
     @property
     def spec(self) -> VectorSpec:
         """What the collection must hold."""
-        return VectorSpec(vector_name(self.encoder), self.kind, self.size, idf=False)
+        return VectorSpec(vector_name(self.encoder), self.kind, self.size, idf=self.kind != "sparse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ class Settings:
     """Lists of the fusion that count otherwise than they do by default (`Library.weigh`)."""
     calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By the signature of the reranker; see `calibration.Calibration`."""
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Further encoders whose vectors are not whole: no search asks them."""
+        return tuple(name for name in (*self.looks, *self.texts) if name not in self.signatures)
 
     @classmethod
     def read(cls, store: Store) -> Settings:

@@ -231,14 +231,25 @@ def _few(keys: Any) -> str:
     return f"{len(names)} ({', '.join(names[:3])})" if names else "none"
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, whole: bool = False) -> str:
     """A name for weights that have no revision: of the configuration, and of both ends of each file.
 
     Reading all of them would take longer than loading them. A changed model changes its file's head (names,
     shapes, places) or, trained on, what stands at its ends.
+
+    Args:
+        folder: Of the model.
+        whole: Of every file, also further down: a model of several parts, each with weights and settings.
     """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
+    if whole:
+        digest = hashlib.sha256()
+        paths = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    else:
+        digest = hashlib.sha256((folder / "config.json").read_bytes())
+        paths = list(folder.glob("*.safetensors"))
+    for path in sorted(paths):
+        if whole:
+            digest.update(f"{path.relative_to(folder)}\n".encode(errors="surrogateescape"))
         with path.open("rb") as file:
             digest.update(file.read(_END))
             file.seek(max(0, path.stat().st_size - _END))

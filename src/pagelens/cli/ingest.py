@@ -24,7 +24,7 @@ from pagelens.cli.options import (
     open_library,
 )
 from pagelens.cli.talk import duration, failed_line, ingest_progress, meter, put, put_json, say
-from pagelens.errors import ExitCode
+from pagelens.errors import ExitCode, UsageError
 from pagelens.hits import SCHEMA
 from pagelens.rerankers import Looking
 from pagelens.wording import counted
@@ -154,6 +154,8 @@ def ingest(
     looking = Looking(device, commercial=commercial)
     kept_as = LookSettings(storage, pooling)
     if estimate:
+        if drop:
+            raise UsageError("--estimate changes nothing: leave out --drop")
         with open_library(library, models, profile=profile, looking=looking) as opened:
             found = opened.estimate(
                 *paths,
@@ -199,16 +201,18 @@ def ingest(
             prepared = opened.warm(prepare_rerank, progress=advance_warm)
     if as_json:
         more = {"prepared": _warmed_as_dict(prepared)} if prepared else {}
-        counts = {key: getattr(report, key) for key in ("added", "changed", "unchanged", "removed")}
+        keys = ("added", "changed", "unchanged", "removed", "encoded")
+        counts = {key: getattr(report, key) for key in keys}
         failed = [asdict(each) for each in report.failed]
         put_json({"schema": SCHEMA, **counts, "failed": failed, "seconds": round(report.seconds, 3), **more})
     else:
+        anew = f", {counted(report.encoded, 'stored page')} encoded" if report.encoded else ""
         for failure in report.failed:
             say(failed_line(failure.path, failure.page, failure.reason), style="yellow")
         say(
             f"{report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
             f"{report.removed} removed, {len(report.failed)} failed; "
-            f"{counted(report.pages, 'page')} read in {report.seconds:.1f} s"
+            f"{counted(report.pages, 'page')} read{anew} in {report.seconds:.1f} s"
         )
     if prepared and not as_json:
         _tell_warmed(prepared)

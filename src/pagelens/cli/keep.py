@@ -37,6 +37,7 @@ def status(library: Folder = None, as_json: Json = False) -> None:
         f"stale: {artefact} of {counted(count, 'page')} made otherwise; ingest their files to make it anew"
         for artefact, count in about["stale"].items()
     ]
+    lines += [f"not whole yet: {name}; `pagelens ingest` goes on with it" for name in about["unfinished"]]
     lines += [failed_line(each["path"], each["page"], each["reason"]) for each in about["failed"]]
     lines += [f"missing: {path}" for path in about["missing"]]
     for line in lines:

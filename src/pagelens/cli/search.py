@@ -231,7 +231,9 @@ def search(
             from pagelens.evaluation.runs import write_run
 
             with question_progress(as_json) as advance:
-                count = write_run(opened, queries, run, k, page_name, stage, wanted, cascade, advance)
+                count = write_run(
+                    opened, queries, run, k, page_name, stage, wanted, cascade, advance, not no_looks
+                )
             if as_json:
                 put_json({"schema": SCHEMA, "queries": count, "run": str(run.resolve())})
             else:

@@ -49,6 +49,7 @@ def write_run(
     filter: Mapping[str, Any] | None = None,
     rerank: Cascade = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    looks: bool = True,
 ) -> int:
     """Answer every line of `queries` into a TREC run; how many there were.
 
@@ -64,6 +65,7 @@ def write_run(
         filter: For every question.
         rerank: As `Library.search`.
         progress: Told how many questions of how many are answered.
+        looks: As `Library.search`.
 
     Raises:
         UsageError: a line is no question, its filter is wrong, page names hold white space or are not
@@ -81,7 +83,7 @@ def write_run(
             for done, question in enumerate(questions, start=1):
                 wanted = {**(filter or {}), **question.filter}
                 try:
-                    found = library.rank(question.query, k, wanted, stage, rerank)
+                    found = library.rank(question.query, k, wanted, stage, rerank, looks=looks)
                 except UsageError as error:
                     raise UsageError(f"{queries}, line {question.line}: {error}") from error
                 for page_id, _ in found:
