@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from made import write_pdf
 
 from pagelens import Library
+from pagelens.records import Box
+from pagelens.sample import Question, make_sample
 
 FOOTER = "Harbour Office"
 """Stands on every page: a question for it alone finds them all."""
@@ -48,6 +51,20 @@ def small_office(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noon = datetime.fromisoformat(f"{day}T12:00").timestamp()
         os.utime(path, (noon, noon))
     return folder
+
+
+class Sample(NamedTuple):
+    """The sample collection, and where on its pages the answers stand."""
+
+    folder: Path
+    answers: dict[Question, Box]
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """Drawn once, which takes seconds. Not to be changed."""
+    folder = tmp_path_factory.mktemp("sample") / "scans"
+    return Sample(folder, make_sample(folder))
 
 
 @pytest.fixture(scope="session")

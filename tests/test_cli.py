@@ -172,7 +172,16 @@ def test_ingest_json_and_exit_codes(place: Path) -> None:
 
     code, report, talk = ingest()
     assert code == ExitCode.FAILURES
-    assert list(report) == ["schema", "added", "changed", "unchanged", "removed", "failed", "seconds"]
+    assert list(report) == [
+        "schema",
+        "added",
+        "changed",
+        "unchanged",
+        "removed",
+        "encoded",
+        "failed",
+        "seconds",
+    ]
     assert (report["schema"], report["added"], report["seconds"] > 0) == (1, 1, True)
     [failure] = report["failed"]
     assert list(failure) == ["path", "page", "stage", "reason"]

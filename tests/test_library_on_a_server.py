@@ -13,6 +13,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from conftest import Sample
 from made import write_pdf
 from qdrant_server import Server, serving
 from test_cli import Here
@@ -22,7 +23,6 @@ from pagelens.doctor import Finding, examine
 from pagelens.errors import LibraryBusy, Missing
 from pagelens.migrating import migrate
 from pagelens.places import Place
-from pagelens.sample import make_sample
 from pagelens.store import rpc
 from pagelens.store.cache import Cache
 from pagelens.store.pages import PageFiles
@@ -197,12 +197,15 @@ def test_on_the_command_line(running: Server, small_office: Path, tmp_path: Path
 
 
 def test_tenants_on_the_command_line(
-    running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    running: Server,
+    sample: Sample,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One has a signed lease with its regions, the other a letter and a copy of the first one's library."""
-    make_sample(tmp_path / "scans")
     (tmp_path / "own").mkdir()
-    lease = (tmp_path / "scans" / "lease-mill-street.pdf").rename(tmp_path / "own" / "lease.pdf")
+    lease = shutil.copy(sample.folder / "lease-mill-street.pdf", tmp_path / "own" / "lease.pdf")
     letter = write_pdf(tmp_path / "letter.pdf", ["The ferry leaves at nine."])
 
     def of(tenant: str) -> tuple[object, ...]:

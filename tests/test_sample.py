@@ -6,12 +6,12 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 import pypdfium2
 import pytest
+from conftest import Sample
 
 from pagelens.ingest import ocr
 from pagelens.ingest.documents import open_document
@@ -31,17 +31,6 @@ PAGES = {
 }
 SPOILT = {"inventory-cut-short.pdf", "payroll-sealed.pdf"}
 ANSWERED = [question for question in QUESTIONS if question.file]
-
-
-class Sample(NamedTuple):
-    folder: Path
-    answers: dict[Question, Box]
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    folder = tmp_path_factory.mktemp("sample") / "scans"
-    return Sample(folder, make_sample(folder))
 
 
 def hashes(folder: Path) -> dict[str, str]:
