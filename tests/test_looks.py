@@ -249,6 +249,17 @@ def test_a_page_that_an_encoder_does_not_take_is_a_record(
         report = fresh.ingest(tmp_path / "more", readers=1, image="colqwen2")
         assert (report.pages, [each.page for each in report.failed]) == (2, [1])
         assert len(fresh.search("page", stage="colqwen2")) == 1
+        shutil.copytree(tmp_path / "more", tmp_path / "copied")
+        fresh.ingest(tmp_path / "copied")
+        (tmp_path / "more" / "c.pdf").unlink()
+        fresh.ingest(tmp_path, prune=True)  # the page stays by its other name, and is still refused
+        assert len(page_ids(fresh)) == 2 and len(fresh.failures()) == 1
+        refused.clear()
+        fresh.ingest(tmp_path, retry=True)
+        assert fresh.failures() == [] and len(fresh.search("page", stage="colqwen2")) == 2
+        refused.append(fresh.image(page_ids(fresh)[0]).tobytes())
+        fresh.drop_encoder("colqwen2")
+        assert len(fresh.ingest(tmp_path, image="colqwen2").failed) == 1
         fresh.drop_encoder("colqwen2")
         assert fresh.failures() == []
 

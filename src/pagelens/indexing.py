@@ -329,7 +329,7 @@ class Ingest:
         """
         images: dict[str, PIL.Image.Image | DocumentError] = {}
         for name, looks in self._looks.items():
-            failure = {page.id: _refusal_id(file, page.payload["number"], name) for page in pages}
+            failure = {page.id: _refusal_id(page.payload, name) for page in pages}
             stale = [
                 page
                 for page in pages
@@ -371,7 +371,7 @@ class Ingest:
     def _refusal(self, page: Mapping[str, Any], file: SeenFile, encoder: str, error: DocumentError) -> Point:
         """The record of a page that is there, without the vectors of a visual encoder."""
         payload = failure_payload(file, page["doc_id"], page["number"], "encode", error.reason)
-        return Point(_refusal_id(file, page["number"], encoder), payload)
+        return Point(_refusal_id(page, encoder), payload)
 
     def _encode(self, pages: Sequence[Point], signatures: Mapping[str, dict[str, str]]) -> None:
         """Stored words to vectors, where those are stale; `signatures` as `_look`."""
@@ -567,7 +567,8 @@ class Ingest:
 
     def _forget_name(self, file: SeenFile) -> None:
         """Take a name from a document, and remove the document with its last name."""
-        if ids := {point.id for point in self._failures.pop((file.root, file.path), [])}:
+        known = self._failures.pop((file.root, file.path), [])
+        if ids := {point.id for point in known if not _refused(point)}:  # those go with the document
             self._store.delete(Where(ids=frozenset(ids)))
         _, doc_id = self._known.pop((file.root, file.path), (file, None))
         if doc_id is None:
@@ -607,7 +608,7 @@ def forget_encoder(store: Store, encoder: str) -> None:
             left = {name: made for name, made in payload["signatures"].items() if name != encoder}
             points.append(Point(point.id, {"signatures": left}))
         elif payload["kind"] == "failure" and _refused(point):
-            gone |= {_refusal_id(file, payload["page"], encoder) for file in files_of(payload)} & {point.id}
+            gone |= {_refusal_id({**payload, "number": payload["page"]}, encoder)} & {point.id}
     for start in range(0, len(points), BATCH):
         store.update(points[start : start + BATCH])
     if gone:
@@ -619,5 +620,6 @@ def _refused(failure: Point) -> bool:
     return bool(failure.payload["stage"] == "encode")
 
 
-def _refusal_id(file: SeenFile, number: int, encoder: str) -> str:
-    return point_id("failure", file.root, file.path, number, encoder)
+def _refusal_id(page: Mapping[str, Any], encoder: str) -> str:
+    """Of a page, by whatever names its file goes."""
+    return point_id("failure", page["doc_id"], page["number"], encoder)
