@@ -21,7 +21,7 @@ from pagelens.ingest.ink import MOST_PIECES, Ink
 from pagelens.ingest.layout import iou
 from pagelens.ingest.signatures import find_written
 from pagelens.ingest.stamps import find_stamps
-from pagelens.records import Box, Page, PageContent, PageText, Region, Regions
+from pagelens.records import NO_LAYOUT, Box, Page, PageContent, PageText, Region, Regions
 
 RULES = 3
 """Raised with any change to what is found; regions made by other rules are made again by the next ingest."""
@@ -56,7 +56,7 @@ CAPTIONED = ("table", "chart", "figure")
 
 def signature() -> str:
     """What regions are made with: another makes them again."""
-    return f"regions {RULES}, {layout.version() or 'no layout model'}"
+    return f"regions {RULES}, {layout.version() or NO_LAYOUT}"
 
 
 def find_regions(content: PageContent, seconds: float = SECONDS) -> Regions:

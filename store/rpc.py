@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import random
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-import grpc
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log would stand between what we say
+
+import grpc  # noqa: E402
 
 from pagelens.errors import LibraryBusy, PagelensError, UsageError
 
@@ -72,6 +75,8 @@ class Server:
             raise UsageError(f"{url}: write a server as http://HOST:{PORT} or https://HOST:{PORT}")
         if parts.username or parts.password:
             raise UsageError("the URL of a server holds no key; put it into the variable QDRANT_API_KEY")
+        if key and not (key.isascii() and key.isprintable()):
+            raise UsageError("QDRANT_API_KEY holds a character that no key has, such as the end of a line")
         self.url = f"{parts.scheme}://{parts.netloc}"
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.channel: grpc.Channel = (

@@ -29,7 +29,7 @@ from pagelens.places import Place
 from pagelens.profiles import PROFILES, choose
 from pagelens.query_encoders import QueryEncoders
 from pagelens.ranking import FUSION, OTHER, Ranked, falling
-from pagelens.records import Candidate, Page, PageText, Query, SparseVector
+from pagelens.records import NO_LAYOUT, Candidate, Page, PageText, Query, SparseVector
 from pagelens.rerankers import FAMILIES, Looking
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
@@ -236,13 +236,17 @@ class Library:
         run.encode_stale(retry)
         reading = replace(plan.reading, regions=regions)
         made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
+        look_again = regions
         if regions:
             made["regions"] = regions_signature()
             if missing := layout.problem():
                 say(f"{missing}; charts, signatures and stamps are looked for without it")
+                if NO_LAYOUT not in (had := before.get("regions", NO_LAYOUT)):
+                    made["regions"], look_again = had, False
+                    say("regions that were found with it stay as they are")
         self._save(signatures=made | signatures, profile=planner.profile.name)
         with ReaderPool(reading, readers or os.cpu_count() or 1) as pool:
-            if regions:
+            if look_again:
                 find_stale(self._store, self._files, pool, made["regions"])
             report = run.run(plan.files, pool, metadata=fields, gone=gone, retry=retry)
         for path in plan.unnamed:
@@ -297,11 +301,16 @@ class Library:
         """Take vectors out and free their space: of a visual encoder, a further text encoder, or added ones.
 
         Raises:
-            UsageError: the library has no such encoder.
+            UsageError: the library has no such encoder, or it is one tenant of several.
         """
         from pagelens.indexing import forget_encoder
 
         self._refresh()
+        if self.place.tenant is not None:
+            raise UsageError(
+                f"{self.place}: other tenants may have vectors {name} too, and they go for all; "
+                f"`pagelens weigh {name}=0` keeps it out of the order"
+            )
         stored = vector_name(name)
         settings = self._settings
         if stored not in (known := [*settings.looks, *settings.texts, *settings.own]):
@@ -451,6 +460,12 @@ class Library:
         asked = (filter or {}).get("has", ())
         hits = self._hits(found, likely, named(query).union([asked] if isinstance(asked, str) else asked))
         notes = list(found.notes)
+        if has and "layout" not in (made := self._settings.signatures.get("regions", "")):
+            notes.append("regions of these pages were not looked for: `pagelens ingest` does")
+        elif has and made.endswith(NO_LAYOUT):
+            notes.append(
+                "the layout model was not there, and without it most tables are missed: `make regions`"
+            )
         if unfinished := self._unfinished():
             notes.append(f"{unfinished}; this answer is without")
         if query and hits and not any(hit.evidence for hit in hits):
@@ -907,7 +922,7 @@ class Library:
     def _empty(self, encoders: Collection[str]) -> None:
         """Take their vectors away: a page that the new model refuses must not keep those of the old."""
         gone = [spec for spec in self._store.schema().vectors if encoder_of(spec.name) in encoders]
-        if gone:
+        if gone and self.place.tenant is None:  # or they would go for every tenant
             self._store.drop([spec.name for spec in gone])
             self._store.declare(Schema(tuple(gone), {}))
 

@@ -19,6 +19,7 @@ from pagelens.records import SparseVector
 from pagelens.store.pages import PageFiles
 from pagelens.store.plan import Point, Storage, Store, Vector, Where
 from pagelens.store.points import SETTINGS
+from pagelens.wording import counted
 
 BATCH = 64
 """Points read, written and compared together."""
@@ -68,7 +69,7 @@ def migrate(
         after, pages_after = target.open()
         try:
             after.declare(before.schema())
-            _check_target(settings[0], after, target)
+            _check_target(settings[0], before, after, target)
             done = Migrated()
             _copy_files(pages_before, pages_after, done, progress)
             _copy_points(before, after, done, progress)
@@ -82,13 +83,16 @@ def migrate(
     return done
 
 
-def _check_target(settings: Point, after: Store, target: Place) -> None:
+def _check_target(settings: Point, before: Store, after: Store, target: Place) -> None:
     """Another library is not written over, nor mixed with this one."""
     cure = "name another target, or empty that one first"
     there = after.retrieve([SETTINGS])
     made = ("signatures", "languages", "ocr", "profile")
     if there and any(there[0].payload.get(key) != settings.payload.get(key) for key in made):
         raise UsageError(f"{target} is a library made otherwise; {cure}")
+    own, others = ({each.id for each in store.scroll(Where(), payload=[])} for store in (before, after))
+    if strangers := others - own:
+        raise UsageError(f"{target} holds {counted(len(strangers), 'point')} of another library; {cure}")
 
 
 def _copy_files(

@@ -81,6 +81,8 @@ REGION_KINDS = (
     "equation",
 )
 """What a region can be; a figure is a photograph or a drawing that is no chart."""
+NO_LAYOUT = "no layout model"
+"""How what regions were made with ends where they were found by our own look alone."""
 
 
 class Region(NamedTuple):
