@@ -16,7 +16,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from pagelens.backbones.batches import Batches
+from pagelens.backbones.batches import LOOK, Batches
 from pagelens.errors import DocumentError, UsageError
 
 Grid: TypeAlias = tuple[tuple[int, int], ...]
@@ -110,20 +110,22 @@ class VisualEncoder:
             DocumentError: the model takes no such image, it does not fit into memory by itself, or its
                 vectors are not numbers; `page` is the image's place in `images`.
         """
-        with ThreadPoolExecutor(THREADS) as threads:
-            prepared = list(threads.map(self._prepare, range(len(images)), images))
         found: list[Tensor | None] = [None] * len(images)
+        tokens = [LOOK * self._model.tokens(*image.size) for image in images]
+        order = sorted(range(len(images)), key=tokens.__getitem__)
+        with ThreadPoolExecutor(
+            THREADS
+        ) as threads:  # the device looks at a batch while they prepare the next
+            prepared = {place: threads.submit(self._prepare, place, images[place]) for place in order}
 
-        def work(places: Sequence[int]) -> None:
-            for place, rows in zip(
-                places, self._model.look([prepared[place] for place in places]), strict=True
-            ):
-                found[place] = rows.float().cpu()
+            def work(places: Sequence[int]) -> None:
+                seen = self._model.look([prepared[place].result() for place in places])
+                for place, rows in zip(places, seen, strict=True):
+                    found[place] = rows.float().cpu()
 
-        tokens = [self._model.tokens(*image.size) for image in images]
-        for batch in self.batches.of(range(len(images)), tokens.__getitem__):
-            for lost in self.batches.halving(work, batch):
-                raise DocumentError("encode", f"memory does not hold it beside {self.name}", lost)
+            for batch in self.batches.of(order, tokens.__getitem__):
+                for lost in self.batches.halving(work, batch):
+                    raise DocumentError("encode", f"memory does not hold it beside {self.name}", lost)
         return [self._patches(place, *image.size, found[place]) for place, image in enumerate(images)]
 
     def encode_query(self, query: str | PIL.Image.Image) -> np.ndarray:
@@ -174,7 +176,7 @@ class VisualEncoder:
 
     def _prepare(self, place: int, image: PIL.Image.Image) -> Any:
         try:
-            return self._model.prepare(image.convert("RGB"))
+            return self._model.prepare(image if image.mode == "RGB" else image.convert("RGB"))
         except (DocumentError, OSError, ValueError) as error:
             raise DocumentError("encode", f"{self.name} takes no such image: {error}", place) from error
 

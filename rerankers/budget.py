@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -74,6 +75,10 @@ class Costs:
         """Whether anything was measured yet."""
         return bool(self._rates)
 
+    def measured(self, work: Iterable[Mapping[Phase, float]]) -> bool:
+        """Whether all phases of it were."""
+        return all(phase in self._rates for each in work for phase in each)
+
     @contextmanager
     def timed(self, phase: Phase, units: float) -> Iterator[None]:
         """Observe what is done inside."""
@@ -83,13 +88,9 @@ class Costs:
         if units:
             self._rates.setdefault(phase, Rate()).observe(units, time.perf_counter() - started)
 
-    def expect(self, work: Sequence[Mapping[Phase, float]]) -> float:
-        """Seconds for the work of several pages done together, with caution."""
-        total: dict[Phase, float] = {}
-        for each in work:
-            for phase, units in each.items():
-                total[phase] = total.get(phase, 0.0) + units
-        known = ((self._rates.get(phase), units) for phase, units in total.items())
+    def expect(self, work: Mapping[Phase, float]) -> float:
+        """Seconds for so many units of each phase, of all pages that are done together; with caution."""
+        known = ((self._rates.get(phase), units) for phase, units in work.items())
         return CAUTION * sum(rate.expect(units) for rate, units in known if rate is not None)
 
 
@@ -102,12 +103,12 @@ def what_fits(
 ) -> list[Task]:
     """The tasks to start now: in their order, at most `most`, leaving out those that do not fit."""
     chosen: list[Task] = []
-    loads: list[Mapping[Phase, float]] = []
+    begun: Counter[Phase] = Counter()
     for task in tasks:
         if len(chosen) == most:
             break
-        own = work(task)
-        if costs.expect([*loads, own]) <= seconds:
+        more = begun + Counter(work(task))
+        if costs.expect(more) <= seconds:
             chosen.append(task)
-            loads.append(own)
+            begun = more
     return chosen

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -21,7 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from pagelens.backbones.batches import Batches
+from pagelens.backbones.batches import LOOK, Batches
 from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision
 from pagelens.backbones.qwen_vl import Prefix
 from pagelens.errors import DocumentError, UsageError
@@ -37,10 +37,18 @@ Question: TypeAlias = Query | str | PIL.Image.Image
 
 DPI = 150.0
 """Of stored page images: what a page's size in pixels is guessed from before its image is opened."""
-WINDOW = 32
-"""Pages whose features or images are held in memory at a time."""
+AHEAD = 32
+"""Images prepared before the device has come to them; each takes up to 31 MB."""
+WINDOW = 128
+"""Pages whose features are loaded or computed, and held in memory, at a time."""
+RESUMED = 10
+"""As many times the tokens go together where the beginning of a prompt is kept: little is computed then."""
 THREADS = 8
 """That read features and prepare images."""
+UNTRIED = 4
+"""Pages begun together within a budget while a part of the work, as loading features, was never measured."""
+CALIBRATION = 0.25
+"""Seconds: once a batch takes longer, the next would say nothing new."""
 
 
 class Read(NamedTuple):
@@ -209,13 +217,10 @@ class VisionLanguageReranker:
             UsageError: as `score`.
         """
         question, size = self._question(query), self.model.sizes[0]
-        answers: list[Opinion] = []
+        tasks = [self._task(self._side(page), size) for page in candidates]
         with ThreadPoolExecutor(THREADS) as threads:
-            for window in _windows(candidates):
-                tasks = [self._task(self._side(page), size) for page in window]
-                self._answer(question, tasks, size, threads)
-                answers += [task.opinion for task in tasks]
-        return answers
+            self._answer(question, tasks, size, threads)
+        return [task.opinion for task in tasks]
 
     def within(
         self, query: Question, candidates: Sequence[Page], milliseconds: float
@@ -223,7 +228,7 @@ class VisionLanguageReranker:
         """As `opinions`, begun and ended within so many milliseconds; None for a page that was left out.
 
         No page is begun that does not fit. Where not all fit at the published size of images, all of them are
-        made smaller before pages are left out: scores of two sizes are not compared.
+        made smaller if more fit then: scores of two sizes are not compared.
 
         Args:
             query: As `score`.
@@ -240,13 +245,16 @@ class VisionLanguageReranker:
         asked = len(self._compose(self.model.whole(question, Read())))  # tokens beside those of the page
         size, tasks = self._affordable(sides, asked, until - time.perf_counter())
         waiting = tasks
+
+        def work(task: _Task) -> dict[Phase, float]:
+            return self._work(task, size, asked)
+
         with ThreadPoolExecutor(THREADS) as threads:
             while waiting:
-                most = max(1, self._batches.tokens // max(1, *(task.length for task in waiting)))
-                left = until - time.perf_counter()
-                batch = what_fits(
-                    waiting, lambda task: self._work(task, size, asked), self._costs, left, most
-                )
+                most = max(1, self._batches.tokens // max(1, *map(self._counted, waiting)))
+                if not self._costs.measured(map(work, waiting)):
+                    most = min(most, UNTRIED)
+                batch = what_fits(waiting, work, self._costs, until - time.perf_counter(), most)
                 if not batch:
                     break
                 self._answer(question, batch, size, threads)
@@ -278,15 +286,14 @@ class VisionLanguageReranker:
             side = self._side(listed[places[0]][1])
             side.key = None  # nothing is stored
             first = self._task(side, size)
-            self._fetch(first, size)
-            if first.pixels is not None:
-                self._compute([first], size)
-                if (
-                    "prefix" in self.model.levels
-                    and not first.problem
-                    and self._batches.halving(self._make_prefixes, [first])
-                ):
-                    first.problem = self._too_large(first)
+            with ThreadPoolExecutor(1) as thread:
+                list(self._obtain([first], size, thread))
+            if (
+                "prefix" in self.model.levels
+                and isinstance(first.features, Vision)
+                and self._batches.halving(self._make_prefixes, [first])
+            ):
+                first.problem = self._too_large(first)
             if first.problem:
                 logger.warning("%s", first.problem)
                 continue
@@ -307,14 +314,12 @@ class VisionLanguageReranker:
             raise UsageError(f"this {self.name} keeps no features; load it with features='auto'")
         size = self.model.sizes[0]
         with ThreadPoolExecutor(THREADS) as threads:
-            for window in _windows(pages):
+            for window in _windows(pages, WINDOW):
                 tasks = [self._task(self._side(page), size) for page in window]
                 new = [t for t in tasks if t.side.key is not None and not self.features.on_disk(t.side.key)]
-                list(threads.map(lambda task: self._fetch(task, size), new))
-                for task in new:
-                    if task.features is not None and task.side.key is not None:  # they were in memory
-                        self.features.store(task.side.key, task.features, for_good=True)
-                self._compute([task for task in new if task.pixels is not None], size, for_good=True)
+                for batch in self._obtain(new, size, threads, for_good=True):
+                    for task in batch:
+                        task.features = None
                 for task in tasks:
                     page_id = task.side.key.page_id if task.side.key else ""
                     made = any(task is each for each in new) and not task.problem
@@ -333,8 +338,7 @@ class VisionLanguageReranker:
         tasks = [self._task(self._side(page), size) for page in pages]
         started = time.perf_counter()
         with ThreadPoolExecutor(THREADS) as threads:
-            list(threads.map(lambda task: self._fetch(task, size), tasks))
-        self._compute([task for task in tasks if task.pixels is not None], size)
+            list(self._obtain(tasks, size, threads))
         seconds = time.perf_counter() - started
         made = [task.features for task in tasks if task.features is not None]
         return seconds, sum(map(self.features.packed_size, made))
@@ -346,14 +350,20 @@ class VisionLanguageReranker:
         size = self.model.sizes[0]
         page, question = PIL.Image.new("RGB", (1240, 1754), "white"), Read("what does the page say?")  # A4
         with ThreadPoolExecutor(THREADS) as threads:
-            for count in (1, 1, 2):  # the first also wakes the device, and is forgotten
+            # The first also wakes the device, and is forgotten. A device that is hardly busy with one page
+            # says little of what ten take.
+            for count in (1, 1, 2, 4, 8):
                 if count == 1:
                     self._costs = Costs(self._costs.wait)
+                started = time.perf_counter()
                 tasks = [self._task(self._side(page), size) for _ in range(count)]
-                self._answer(question, tasks, size, threads)
+                list(self._obtain(tasks, size, threads))
+                self._read_all([(question, task) for task in tasks])
                 if self._level == "prefix" and self.features is not None:
                     self._make_prefixes(tasks)
                     self._read_all([(question, task) for task in tasks])
+                if count > 1 and time.perf_counter() - started > CALIBRATION:
+                    break
 
     # pages and questions
 
@@ -413,12 +423,20 @@ class VisionLanguageReranker:
     # the work
 
     def _affordable(self, sides: Sequence[_Side], asked: int, seconds: float) -> tuple[Any, list[_Task]]:
-        """The largest size of images at which all pages fit, else the smallest; the pages at that size."""
+        """The size of images at which most pages fit, of several the largest; the pages at that size.
+
+        Features are kept at the published size alone: where they are, smaller images may well take longer.
+        """
+        most = -1
         for size in self.model.sizes:
             tasks = [self._task(side, size) for side in sides]
-            if self._costs.expect([self._work(task, size, asked) for task in tasks]) <= seconds:
+            work = [self._work(task, size, asked) for task in tasks]
+            fits = len(what_fits(work, lambda own: own, self._costs, seconds, len(work)))
+            if fits > most:
+                best, most = (size, tasks), fits
+            if fits == len(sides):
                 break
-        return size, tasks
+        return best
 
     def _work(self, task: _Task, size: Any, asked: int) -> dict[Phase, float]:
         """What a page asks for, by phase; `asked`: tokens of a prompt beside those of the page."""
@@ -433,40 +451,74 @@ class VisionLanguageReranker:
             return work | {"keep": task.tokens, "resume": 1.0}
         return work | {"read": read}
 
+    def _counted(self, task: _Task) -> int:
+        """Of its tokens, how many count when a batch is made up."""
+        resumed = isinstance(task.features, Prefix) or (self._level == "prefix" and task.stored)
+        return task.length // RESUMED if resumed else task.length
+
     def _keeps(self, task: _Task, size: Any) -> bool:
         """Whether the page's features will be kept: at the published size alone."""
         return self.features is not None and task.side.key is not None and size == self.model.sizes[0]
 
     def _answer(self, question: Read, tasks: Sequence[_Task], size: Any, threads: ThreadPoolExecutor) -> None:
-        """Fetch what the pages need, compute the rest, and read: each task gets its score, or its problem."""
-        for phase, some in (
-            ("load", [task for task in tasks if task.stored]),
-            ("prepare", [task for task in tasks if not task.stored and task.side.open]),
-        ):
-            with self._costs.timed(phase, len(some)):
-                list(threads.map(lambda task: self._fetch(task, size), some))
-        self._compute([task for task in tasks if task.pixels is not None], size)
-        self._read_all([(question, task) for task in tasks if not task.problem])
+        """Obtain the features of pages, and read: each task gets its score, or its problem."""
+        for batch in self._obtain(tasks, size, threads):
+            self._read_all([(question, task) for task in batch if not task.problem])
+            for task in batch:
+                task.features = None
 
-    def _fetch(self, task: _Task, size: Any) -> None:
-        """Stored features, or the image as the vision tower takes it; what goes wrong is written down."""
-        if task.stored and self.features is not None and task.side.key is not None:
-            task.features = self.features.load(task.side.key)
-            if task.features is not None:
-                task.level = self._level
-                return
+    def _obtain(
+        self, tasks: Sequence[_Task], size: Any, threads: ThreadPoolExecutor, for_good: bool = False
+    ) -> Iterator[list[_Task]]:
+        """Pages in batches, as soon as their features are there: loaded where stored, else computed.
+
+        Images are prepared by `threads` while the device is busy with those before them.
+        """
+        for window in _windows([task for task in tasks if task.stored], WINDOW):
+            with self._costs.timed("load", len(window)):
+                list(threads.map(self._load, window))
+            there = [task for task in window if task.stored]
+            if for_good:
+                for task in there:
+                    self._store(task, for_good)
+            yield there
+        yield [task for task in tasks if not task.side.open]
+        new = sorted(
+            (task for task in tasks if task.side.open and not task.stored), key=lambda task: task.tokens
+        )
+        coming: dict[int, Future[None]] = {}
+        ahead = iter(new)
+        for batch in self._batches.of(new, lambda task: LOOK * task.tokens):
+            for task in itertools.islice(ahead, max(AHEAD, len(batch)) - len(coming)):
+                coming[id(task)] = threads.submit(self._prepare, task, size)
+            with self._costs.timed("prepare", len(batch)):
+                for task in batch:
+                    coming.pop(id(task)).result()
+            self._compute([task for task in batch if task.pixels is not None], size, for_good)
+            yield batch
+
+    def _load(self, task: _Task) -> None:
+        """Stored features; where they turn out to be damaged, they are not stored."""
+        assert self.features is not None and task.side.key is not None  # or they would not be stored
+        task.features = self.features.load(task.side.key)
+        if task.features is None:
+            task.stored = None
+        else:
+            task.level = self._level
+
+    def _prepare(self, task: _Task, size: Any) -> None:
+        """The image as the vision tower takes it in; what goes wrong is written down."""
         if size != self.model.sizes[0]:
             task.level = "smaller"
-        if task.side.open is None:
-            return
+        assert task.side.open is not None  # or there would be nothing to prepare
         try:
             task.pixels = self.model.body.prepare(task.side.open(), size)
         except (DocumentError, OSError, ValueError, PIL.Image.DecompressionBombError) as error:
             where = f"page {task.side.key.page_id}: " if task.side.key else ""
             task.problem = f"{self.name} cannot look at a page: {where}{error}"
 
-    def _compute(self, tasks: Sequence[_Task], size: Any, for_good: bool = False) -> None:
-        """The features of pages from their prepared images; kept in memory, and `for_good` as files."""
+    def _compute(self, tasks: Sequence[_Task], size: Any, for_good: bool) -> None:
+        """The features of a batch from its prepared images; kept in memory, and `for_good` as files."""
 
         def work(batch: Sequence[_Task]) -> None:
             # of those that were begun before, when memory ran out, something may be done already
@@ -477,12 +529,15 @@ class VisionLanguageReranker:
             for task in batch:
                 task.pixels = None
             for task in kept:
-                assert self.features is not None and task.side.key is not None and task.features is not None
-                self.features.store(task.side.key, task.features, for_good)
+                self._store(task, for_good)
 
-        for batch in self._batches.of(tasks, lambda task: task.tokens):
-            for lost in self._batches.halving(work, batch):
+        if tasks:
+            for lost in self._batches.halving(work, tasks):
                 lost.problem = self._too_large(lost)
+
+    def _store(self, task: _Task, for_good: bool) -> None:
+        assert self.features is not None and task.side.key is not None and task.features is not None
+        self.features.store(task.side.key, task.features, for_good)
 
     def _look(self, tasks: Sequence[_Task]) -> None:
         if not tasks:
@@ -505,13 +560,15 @@ class VisionLanguageReranker:
         kept = [pair for pair in pairs if isinstance(pair[1].features, Prefix)]
         whole = [pair for pair in pairs if not isinstance(pair[1].features, Prefix)]
         for work, some in ((self._resume, kept), (self._read, whole)):
-            for batch in self._batches.of(some, lambda pair: pair[1].length):
+            for batch in self._batches.of(some, lambda pair: self._counted(pair[1])):
                 for _, lost in self._batches.halving(work, batch):
                     lost.problem = self._too_large(lost)
 
     def _resume(self, pairs: Sequence[tuple[Read, _Task]]) -> None:
         """Pages whose part of the prompt is kept: the question alone is read."""
-        prompts = [self._compose(self.model.ending(query)) for query, _ in pairs]
+        asked = {id(query): query for query, _ in pairs}
+        endings = {key: self._compose(self.model.ending(query)) for key, query in asked.items()}
+        prompts = [endings[id(query)] for query, _ in pairs]
         with self._costs.timed("resume", len(pairs)):
             states, mask = self.model.body.read(prompts, [task.features for _, task in pairs])
             self._mark(pairs, states, mask)
@@ -553,7 +610,7 @@ def _pixels(width: float, height: float) -> tuple[float, float]:
     return max(1.0, width * DPI / 72), max(1.0, height * DPI / 72)
 
 
-def _windows(items: Iterable[Any]) -> Iterable[list[Any]]:
+def _windows(items: Iterable[Any], most: int) -> Iterable[list[Any]]:
     iterator = iter(items)
-    while window := list(itertools.islice(iterator, WINDOW)):
+    while window := list(itertools.islice(iterator, most)):
         yield window

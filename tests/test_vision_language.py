@@ -22,6 +22,7 @@ from tiny_checkpoints import write_jina, write_nemotron, write_qwen3_vl
 
 from pagelens import Library, cli
 from pagelens.backbones import qwen_vl
+from pagelens.backbones.prompts import Vision
 from pagelens.errors import DocumentError, Missing, UsageError
 from pagelens.records import Box, Candidate, Page, PageContent, PageText, Query, Word
 from pagelens.rerankers import load_reranker, qwen3_vl, vision_language
@@ -621,7 +622,7 @@ def test_images_are_made_smaller_before_pages_are_left_out(
     assert tokens[1] < 0.6 * tokens[0]
     pages = [page] * 4
     sides = [reranker._side(each) for each in pages]
-    needed = reranker._costs.expect([{"read": tokens[0]}] * 4)
+    needed = reranker._costs.expect({"read": tokens[0] * 4})
     assert reranker._affordable(sides, 0, needed * 1.01)[0] == reranker.model.sizes[0]
     assert reranker._affordable(sides, 0, needed * 0.9)[0] == reranker.model.sizes[1]
     opinion = reranker.within("rent?", [page], 60_000)[0]
@@ -635,6 +636,47 @@ def test_images_are_made_smaller_before_pages_are_left_out(
         ),
     )
     assert reranker.within("rent?", [page], 60_000)[0].level == "smaller"
+
+
+def test_features_that_are_there_are_not_given_up_for_smaller_images(
+    checkpoints: Mapping[str, Path],
+) -> None:
+    """A second a page from what is kept, two from a smaller image: four pages are better than two."""
+    reranker: Any = load_reranker("jina-m0", checkpoints["jina-m0"], "cpu", "float32", "vision")
+    pages = [content(number, 1240, 1754) for number in range(8)]
+    for page in pages:
+        reranker.features.store(reranker._side(page).key, Vision(torch.zeros(4, 4), torch.tensor([2, 2])))
+    reranker._costs = Costs()
+    small = reranker.model.body.tokens(1240, 1754, reranker.model.sizes[1])
+    whole = reranker.model.body.tokens(1240, 1754, reranker.model.sizes[0])
+    for phase, units in (("read", whole), ("look", small), ("prepare", 1e9)):
+        reranker._costs._rates[phase] = rate = Rate()
+        rate.observe(units, 1.0)
+    sides = [reranker._side(page) for page in pages]
+    size, tasks = reranker._affordable(sides, 0, 5.0)
+    assert size == reranker.model.sizes[0] and all(task.stored for task in tasks)
+
+
+def test_work_that_was_never_measured_is_begun_with_few_pages(
+    checkpoints: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading is slow here, and calibration cannot know: four pages overrun the budget, not twelve."""
+    files = PageFiles(str(tmp_path))
+    pages = [content(number, 150, 210) for number in range(12)]
+    list(load_reranker("jina-m0", checkpoints["jina-m0"], "cpu", "float32", files=files).prepare(pages))  # type: ignore[union-attr]
+    reranker: Any = load_reranker("jina-m0", checkpoints["jina-m0"], "cpu", "float32", files=files)
+    now = [0.0]
+    load = reranker.features.load
+
+    def slow(key: Any) -> Any:
+        now[0] += 1.0
+        return load(key)
+
+    reranker.calibrate()
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(reranker.features, "load", slow)
+    opinions = reranker.within("rent?", pages, 2_000)
+    assert sum(each is not None for each in opinions) == vision_language.UNTRIED
 
 
 def test_what_does_not_fit_is_left_out_and_what_comes_later_may_fit() -> None:

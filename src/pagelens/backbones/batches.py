@@ -12,8 +12,11 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
-"""Tokens computed together at most, padding counted; halved whenever memory runs out."""
+BATCH_TOKENS = {"cpu": 4096, "cuda": 8192}
+"""Tokens computed together at most, padding counted; halved whenever memory runs out. Ten pages or so keep a
+large GPU busy, and while it is the next ones can be prepared."""
+LOOK = 2
+"""What a token of an image counts when the vision tower works, which has four patches to it."""
 
 
 class Batches:

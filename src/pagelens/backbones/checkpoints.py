@@ -7,6 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,7 +130,7 @@ def load_model(
             loaded: Any = kind.from_pretrained(
                 folder,
                 dtype=dtype,
-                device_map=_placement(folder, device),
+                device_map=_placement(folder, device, dtype),
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
@@ -207,11 +208,11 @@ def has_tensor(folder: Path, name: str) -> bool:
         raise Missing(f"the weights in {folder} cannot be loaded ({error})") from error
 
 
-def _placement(folder: Path, device: torch.device) -> Any:
+def _placement(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """`device_map` of `from_pretrained`: the device, or `auto` where it cannot hold the weights."""
     if device.type != "cuda":
         return {"": device}
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * ROOM
+    size = dtype.itemsize * ROOM * _numbers(folder)
     free, _ = torch.cuda.mem_get_info(device)
     if size <= free:
         return {"": device}
@@ -224,6 +225,15 @@ def _placement(folder: Path, device: torch.device) -> Any:
         (size - free) / BUS,
     )
     return "auto"
+
+
+def _numbers(folder: Path) -> int:
+    """How many numbers a folder of weights holds; no more than the heads of its files is read."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
+    return count
 
 
 def _few(keys: Any) -> str:

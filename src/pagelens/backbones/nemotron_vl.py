@@ -59,7 +59,8 @@ class Tiles(NamedTuple):
     """An image as the vision tower takes it in."""
 
     pixels: Tensor
-    """float32, *shape:* (tiles, 3, side, side), -1..1, rounded to what bfloat16 can tell apart."""
+    """In the type that the model computes in, *shape:* (tiles, 3, side, side), -1..1, rounded to what
+    bfloat16 can tell apart."""
 
 
 class NemotronVL:
@@ -105,7 +106,7 @@ class NemotronVL:
 
     def prepare(self, image: PIL.Image.Image, tiles: int) -> Tiles:
         """An image resized to whole tiles and cut up, row by row; of several the last is the whole image."""
-        image = image.convert("RGB")
+        image = image if image.mode == "RGB" else image.convert("RGB")
         columns, rows = tiling(image.width, image.height, tiles, self.side)
         large = image.resize((columns * self.side, rows * self.side))  # bicubic, Pillow's default and theirs
         boxes = [
@@ -118,12 +119,12 @@ class NemotronVL:
             cut.append(image.resize((self.side, self.side)))
         pixels = np.stack([np.asarray(each, np.float32) for each in cut]).transpose(0, 3, 1, 2)
         # bfloat16 whatever the model computes in: so the published processor does, and so it was trained
-        return Tiles(torch.from_numpy((pixels / 255 - 0.5) / 0.5).to(torch.bfloat16).float())
+        return Tiles(torch.from_numpy((pixels / 255 - 0.5) / 0.5).to(torch.bfloat16).to(self.dtype))
 
     @torch.inference_mode()
     def look(self, images: Sequence[Tiles]) -> list[Vision]:
         """The vision features of images, computed together."""
-        pixels = torch.cat([each.pixels for each in images]).to(self.device, self.dtype)
+        pixels = torch.cat([each.pixels.to(self.device) for each in images])
         patches = self._model.vision_model(pixels).last_hidden_state
         tokens = self._model.mlp1(_shuffled(patches))
         counts = [len(each.pixels) for each in images]

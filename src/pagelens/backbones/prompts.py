@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -134,7 +135,14 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
     Returns:
         Ids, with 0 for padding, and a mask, 1 for tokens and 0 for padding. *Shapes:* (rows, longest).
     """
-    longest = max(map(len, rows))
-    ids = [[0] * (longest - len(row)) + list(row) for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    lengths = [len(row) for row in rows]
+    ids = np.zeros((len(rows), max(lengths)), np.int64)
+    for own, row in zip(ids, rows, strict=True):
+        own[len(own) - len(row) :] = row
+    return torch.from_numpy(ids).to(device), left_mask(lengths, device)
+
+
+def left_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """1 for tokens, 0 for padding on the left, int64, *shape:* (rows, longest)."""
+    padding = max(lengths) - torch.tensor(lengths)
+    return (torch.arange(max(lengths)) >= padding[:, None]).long().to(device)

@@ -16,9 +16,10 @@ import PIL.Image
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
-from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision, left_padded
+from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision, left_mask, left_padded
 from pagelens.errors import DocumentError, Missing
 
 IMAGE = "<|image_pad|>"
@@ -28,7 +29,8 @@ class Pixels(NamedTuple):
     """An image as the vision tower takes it in."""
 
     patches: Tensor
-    """float32, *shape:* (patches, 3 x 2 x patch x patch), in the order of the 2 x 2 squares."""
+    """In the type that the model computes in, *shape:* (patches, 3 x 2 x patch x patch), in the order of the
+    2 x 2 squares."""
     grid: Tensor
     """int64, *shape:* (3,): 1, rows and columns of patches."""
 
@@ -104,18 +106,19 @@ class QwenVL:
         low, high = pixels
         try:
             made = self._images(
-                images=[image.convert("RGB")],
+                images=[image if image.mode == "RGB" else image.convert("RGB")],
                 size={"shortest_edge": low, "longest_edge": high},
                 return_tensors="np",
             )
         except ValueError as error:
             raise DocumentError("rerank", f"the model takes no such image: {error}") from error
-        return Pixels(torch.from_numpy(made["pixel_values"]), torch.from_numpy(made["image_grid_thw"][0]))
+        patches = torch.from_numpy(made["pixel_values"]).to(self.dtype)
+        return Pixels(patches, torch.from_numpy(made["image_grid_thw"][0]))
 
     @torch.inference_mode()
     def look(self, images: Sequence[Pixels]) -> list[Vision]:
         """The vision features of images, computed together."""
-        patches = torch.cat([each.patches for each in images]).to(self.device, self.dtype)
+        patches = torch.cat([each.patches.to(self.device) for each in images])
         grids = torch.stack([each.grid for each in images])
         seen = self._model.visual(patches, grid_thw=grids.to(self.device))
         merge = self._images.merge_size
@@ -140,7 +143,8 @@ class QwenVL:
         Returns:
             *Shapes:* (prompts, tokens, hidden), (prompts, tokens).
         """
-        states, mask, _ = self._run(prompts, after, _stacked(after, self.device) if after else None)
+        room = max(map(len, prompts))
+        states, mask, _ = self._run(prompts, after, _stacked(after, room, self.device) if after else None)
         return states, mask
 
     @torch.inference_mode()
@@ -181,9 +185,7 @@ class QwenVL:
                 options = {"visual_pos_masks": at, "deepstack_visual_embeds": list(layers.to(embedded))}
         seen = mask
         if after:
-            seen = torch.cat(
-                [left_padded([[1] * p.keys.shape[2] for p in after], self.device)[1], mask], dim=1
-            )
+            seen = torch.cat([left_mask([p.keys.shape[2] for p in after], self.device), mask], dim=1)
         # by position: the fourth argument was renamed from `past_key_values` to `cache`
         out = self._model.language_model(
             None, seen, places.to(self.device), cache, embedded, use_cache=cache is not None, **options
@@ -214,19 +216,39 @@ def positions(prompt: Prompt, start: int = 0) -> tuple[Tensor, int]:
     return torch.cat(pieces, dim=1), start
 
 
-def _stacked(prefixes: Sequence[Prefix], device: torch.device) -> DynamicCache:
-    """Prefixes of unequal length side by side, ending in the same column."""
+class _Kept(DynamicLayer):
+    """Keys and values of a beginning, with room behind them for those of the rest: none is copied again."""
+
+    room: int
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Fill the room."""
+        assert self.keys is not None and self.values is not None
+        self.keys[:, :, -self.room :], self.values[:, :, -self.room :] = key_states, value_states
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Of the beginning."""
+        assert self.keys is not None
+        return self.keys.shape[2] - self.room
+
+
+def _stacked(prefixes: Sequence[Prefix], room: int, device: torch.device) -> DynamicCache:
+    """Prefixes of unequal length side by side, ending in the same column, with so much room after it."""
     layers, heads, _, size = prefixes[0].keys.shape
     longest = max(prefix.keys.shape[2] for prefix in prefixes)
-    shape = (layers, len(prefixes), heads, longest, size)
-    cache = DynamicCache()
+    shape = (layers, len(prefixes), heads, longest + room, size)
     both = []
     for name in ("keys", "values"):
         each: list[Tensor] = [getattr(prefix, name) for prefix in prefixes]
         whole = torch.zeros(shape, dtype=each[0].dtype, device=device)
         for row, own in enumerate(each):
-            whole[:, row, :, longest - own.shape[2] :] = own.to(device, non_blocking=True)
+            whole[:, row, :, longest - own.shape[2] : longest] = own.to(device, non_blocking=True)
         both.append(whole)
-    for layer, (keys, values) in enumerate(zip(*both, strict=True)):
-        cache.update(keys, values, layer)
+    cache = DynamicCache()
+    for keys, values in zip(*both, strict=True):
+        layer = _Kept()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values, layer.room = keys, values, room
+        cache.layers.append(layer)
     return cache
