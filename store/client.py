@@ -77,6 +77,11 @@ class EdgeStore:
         if points:
             self._call("update", list(points))
 
+    def strip(self, ids: Sequence[str], vectors: Sequence[str]) -> None:
+        """See `Store`."""
+        if ids and vectors:
+            self._call("strip", list(ids), list(vectors))
+
     def delete(self, where: Where) -> None:
         """See `Store`."""
         self._call("delete", where)

@@ -136,6 +136,11 @@ class EdgeEngine:
         payloads = [qe.UpdateOperation.set_payload([p.id], dict(p.payload)) for p in points if p.payload]
         self._update(*([qe.UpdateOperation.update_vectors(vectors)] if vectors else []), *payloads)
 
+    def strip(self, ids: Sequence[str], vectors: Sequence[str]) -> None:
+        """Take vectors off some points."""
+        if there := self.retrieve(ids, payload=False):
+            self._update(qe.UpdateOperation.delete_vectors([point.id for point in there], [*vectors]))
+
     def delete(self, where: Where) -> None:
         """Remove what matches."""
         wanted = _filter(where)

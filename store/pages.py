@@ -13,6 +13,8 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import fsspec.core
 
@@ -22,6 +24,8 @@ from pagelens.store.cache import Cache
 from pagelens.store.far import Far
 
 SCHEMA = 1
+OWNER = "library.json"
+"""At the root, where it lies apart from the points: whose page files these are."""
 _KINDS = {".jpg": "image", ".words.json.gz": "words"}
 
 
@@ -141,7 +145,7 @@ class PageFiles:
 
     def stored(self, suffix: str) -> Iterator[StoredFile]:
         """All files of pages that end so."""
-        for path, info in self._fs.find(self._root, detail=True).items():
+        for path, info in self._find().items():
             if path.endswith(suffix):
                 used = info.get("mtime", info.get("LastModified", 0.0))
                 yield StoredFile(path, info["size"], used if isinstance(used, float) else used.timestamp())
@@ -162,7 +166,7 @@ class PageFiles:
     def names(self) -> list[str]:
         """All files, below the root, as `01/0123456789abcdef/0.jpg`."""
         start = len(self._root) + 1
-        return [path[start:] for path in self._fs.find(self._root) if not path.endswith(".part")]
+        return [path[start:] for path in self._find() if not path.endswith(".part")]
 
     def read(self, name: str) -> bytes:
         """The bytes of one of `names`, from where they lie and not from a copy."""
@@ -178,7 +182,7 @@ class PageFiles:
 
     def documents(self) -> set[str]:
         """doc_ids that have files."""
-        return {path.split("/")[-2] for path in self._fs.find(self._root)}
+        return {path.split("/")[-2] for path in self._find()}
 
     def delete(self, doc_id: str) -> None:
         """Remove the files of a document."""
@@ -220,6 +224,44 @@ class PageFiles:
         except FileNotFoundError as error:
             about = f"page files at {self._fs.unstrip_protocol(self._root)}: there is no {bucket}"
             raise UsageError(f"{about}; make it first, or correct its name") from error
+
+    def owner(self) -> str | None:
+        """The id of the library whose page files these are; None: of none yet.
+
+        Raises:
+            UsageError: what says so is damaged.
+        """
+        path = f"{self._root}/{OWNER}"
+        try:
+            return str(json.loads(self._read(path))["page_files"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{path} is damaged, which says whose page files these are; restore it from a backup"
+            ) from error
+
+    def claim(self) -> str:
+        """Make these the page files of one library; the id that it keeps among its settings."""
+        if (owner := self.owner()) is None:
+            record = json.dumps({"page_files": uuid4().hex}) + "\n"
+            self._write(f"{self._root}/{OWNER}", record.encode())
+        return owner or self.claim()  # of two that claim at once the later is right for both
+
+    def is_empty(self) -> bool:
+        """Whether nothing lies here but what says whose page files these are."""
+        start = self._root.rstrip("/")
+        return all(
+            f"{folder.rstrip('/')}/{name}" == f"{start}/{OWNER}"
+            for folder, _, names in self._fs.walk(self._root)
+            for name in names
+        )
+
+    def _find(self) -> dict[str, Any]:
+        """All files of pages, by their paths."""
+        found: dict[str, Any] = self._fs.find(self._root, detail=True)
+        found.pop(f"{self._root}/{OWNER}", None)
+        return found
 
     def _write(self, path: str, data: bytes) -> None:
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)

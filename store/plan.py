@@ -144,6 +144,9 @@ class Store(Protocol):
             UsageError, OSError: as `upsert`.
         """
 
+    def strip(self, ids: Sequence[str], vectors: Sequence[str]) -> None:
+        """Take named vectors off the points that exist among `ids`; they stay declared. Durable."""
+
     def delete(self, where: Where) -> None:
         """Remove the points that match. Durable."""
 

@@ -85,6 +85,8 @@ class Server:
             else grpc.insecure_channel(address, _OPTIONS)
         )
         self._metadata = [("api-key", key)] if key else []
+        secure = parts.scheme == "https"
+        self._tls = "it speaks TLS, or say http://" if secure else "it does not want TLS, or say https://"
 
     def call(self, method: Callable[..., _Answer], request: Any, patience: float | None = None) -> _Answer:
         """The answer to a request that can be repeated.
@@ -114,8 +116,8 @@ class Server:
                 if time.monotonic() + pause > until:
                     raise LibraryBusy(
                         f"the server {self.url} does not answer ({_said(error)}); what it has acknowledged "
-                        f"is safe: see that it runs and that this is its gRPC port, by default {PORT}, then "
-                        "run the same command again, it goes on from there"
+                        f"is safe: see that it runs, that this is its gRPC port, by default {PORT}, and that "
+                        f"{self._tls}; then run the same command again, it goes on from there"
                     ) from error
                 if attempt + 1 == PATIENT:
                     logger.warning(

@@ -244,6 +244,18 @@ class ServerStore:
             request = grpc.UpdateBatchPoints(collection_name=self._name, wait=True, operations=batch)
             self._server.call(self._points.UpdateBatch, request)
 
+    def strip(self, ids: Sequence[str], vectors: Sequence[str]) -> None:
+        """See `Store`."""
+        chosen = grpc.PointsSelector(filter=self._filter(Where(ids=frozenset(ids))))
+        request = grpc.DeletePointVectors(
+            collection_name=self._name,
+            wait=True,
+            points_selector=chosen,
+            vectors=grpc.VectorsSelector(names=vectors),
+        )
+        if ids and vectors:
+            self._server.call(self._points.DeleteVectors, request)
+
     def delete(self, where: Where) -> None:
         """See `Store`."""
         if where == Where():

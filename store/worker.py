@@ -28,7 +28,7 @@ from pagelens.store.meeting import MESSAGES, Address
 
 CALLS = frozenset(
     {
-        *("declare", "drop", "schema", "upsert", "update", "delete"),
+        *("declare", "drop", "schema", "upsert", "update", "strip", "delete"),
         *("query", "retrieve", "scroll_page", "count", "optimize", "size"),
     }
 )

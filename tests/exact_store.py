@@ -62,6 +62,12 @@ class ExactStore:
             if old := self.points.get(new.id):
                 self.upsert([Point(new.id, {**old.payload, **new.payload}, {**old.vectors, **new.vectors})])
 
+    def strip(self, ids: Sequence[str], vectors: Sequence[str]) -> None:
+        for id in set(ids).intersection(self.points):
+            point = self.points[id]
+            kept = {name: vector for name, vector in point.vectors.items() if name not in vectors}
+            self.points[id] = Point(id, point.payload, kept)
+
     def delete(self, where: Where) -> None:
         if where == Where():
             raise UsageError("delete needs a condition")

@@ -45,6 +45,7 @@ class Engine(Protocol):
     def upsert(self, points: Any) -> None: ...
     def update_vectors(self, points: Any) -> None: ...
     def set_payload(self, payload: Any, ids: list[str]) -> None: ...
+    def strip(self, condition: messages.Filter, names: list[str]) -> None: ...
     def delete(self, condition: messages.Filter) -> None: ...
     def query(self, request: messages.QueryPoints) -> list[messages.ScoredPoint]: ...
     def scroll(self, request: messages.ScrollPoints) -> tuple[list[messages.RetrievedPoint], str | None]: ...
@@ -233,6 +234,14 @@ class Server(
                     context.abort(grpc.StatusCode.UNIMPLEMENTED, str(other))
         return messages.UpdateBatchResponse(result=[messages.UpdateResult(status=messages.Completed)])
 
+    def DeleteVectors(self, request: Any, context: Any) -> Any:
+        self.faults.meet("DeleteVectors", request, context)
+        if not request.points_selector.filter.must:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this server deletes by conditions alone")
+        engine = self._of(request, context).engine
+        engine.strip(request.points_selector.filter, request.vectors.names[:])
+        return self._done()
+
     def Delete(self, request: Any, context: Any) -> Any:
         self.faults.meet("Delete", request, context)
         if isinstance(request, messages.DeleteCollection):
@@ -315,6 +324,10 @@ class InMemory:
 
     def set_payload(self, payload: Any, ids: list[str]) -> None:
         self._client.set_payload(self.NAME, grpc_to_payload(payload), list(ids))
+
+    def strip(self, condition: messages.Filter, names: list[str]) -> None:
+        chosen = models.FilterSelector(filter=GrpcToRest.convert_filter(condition))
+        self._client.delete_vectors(self.NAME, names, chosen)
 
     def delete(self, condition: messages.Filter) -> None:
         self._client.delete(self.NAME, models.FilterSelector(filter=GrpcToRest.convert_filter(condition)))
@@ -425,6 +438,12 @@ class OnEdge:
 
     def set_payload(self, payload: Any, ids: list[str]) -> None:
         self._shard.update(qe.UpdateOperation.set_payload([*ids], grpc_to_payload(payload)))
+
+    def strip(self, condition: messages.Filter, names: list[str]) -> None:
+        self._stale = True
+        wanted = self._filter(condition)
+        assert wanted is not None
+        self._shard.update(qe.UpdateOperation.delete_vectors_by_filter(wanted, names))
 
     def delete(self, condition: messages.Filter) -> None:
         self._stale = True

@@ -43,7 +43,7 @@ def library(running: Server, small_office: Path) -> Iterator[Library]:
     with Library(running.url, "light", pages="memory://office/pages") as opened:
         assert not opened.ingest(small_office, readers=1).failed
         yield opened
-    fsspec.filesystem("memory").store.clear()
+    fsspec.filesystem("memory").rm("/office", recursive=True)
 
 
 def test_the_same_questions_have_the_same_answers(library: Library, small_library: Library) -> None:
@@ -100,6 +100,47 @@ def test_a_tenant_has_a_library_of_its_own(running: Server, small_office: Path, 
             assert archive.status()["pages"] == 0
             assert museum.status()["pages"] == 6
             assert museum.search("who signed the lease?", 1)[0].doc_id == doc_id
+
+
+@pytest.mark.parametrize("root", ["folder", "memory"])
+def test_a_place_of_page_files_is_one_librarys(
+    root: str, running: Server, small_office: Path, tmp_path: Path
+) -> None:
+    """One slip in --pages, and two libraries would read and remove each other's files, or one be parted."""
+    places = str(tmp_path) if root == "folder" else "memory://places"
+
+    def of(pages: str, collection: str, tenant: str | None = None) -> Library:
+        collection = f"{root} {collection}"
+        return Library(running.url, "words", pages=f"{places}/{pages}", collection=collection, tenant=tenant)
+
+    with of("one", "first") as first, of("two", "second") as second:
+        first.ingest(small_office, readers=1)
+        second.ingest(small_office / "lease.pdf", readers=1)
+        with pytest.raises(UsageError, match=r"two has the page files of another library; name the place"):
+            of("two", "first")
+        with pytest.raises(UsageError, match="eno has no page files; name the place where"):
+            of("eno", "first")
+        with pytest.raises(UsageError, match=r"one holds other files, and .* has none yet; name an empty"):
+            of("one", "third")
+        with of("three", "shared", "archive") as archive:
+            archive.ingest(small_office / "lease.pdf", readers=1)
+        with pytest.raises(UsageError, match="three holds other files"):
+            of("three", "shared", "museum")
+        assert not [each for library in (first, second) for each in library.check() if each.is_fault]
+    with of("one", "first") as first:
+        assert first.search("who signed the lease?", 1).hits
+    assert not (tmp_path / "eno").exists()
+
+
+def test_a_folder_with_other_files_is_no_place_for_page_files(running: Server, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("mine")
+    with pytest.raises(UsageError, match="home holds other files"):
+        Library(running.url, "words", pages=tmp_path / "home", collection="new")
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "library.json").write_text("{")
+    with pytest.raises(UsageError, match=r"pages/library.json is damaged"):
+        Library(running.url, "words", pages=tmp_path / "pages", collection="new")
 
 
 def test_page_files_in_s3(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import torch
 from exact_store import ExactStore
 from made import fill, write_pdf
+from qdrant_server import serving
 from test_cli import Here
 from test_straight_line import made_page
 from tiny_encoders import write_colmodernvbert, write_colpali, write_colqwen2, write_qwen3_embedding
@@ -456,14 +458,20 @@ def test_vectors_of_other_weights_are_not_searched(
         assert library.search("rent", looks=False).hits
 
 
+@pytest.mark.parametrize("tenant", [None, "archive"])
 def test_a_page_that_new_weights_do_not_take_does_not_keep_the_old_vectors(
-    tmp_path: Path, models: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+    tenant: str | None, tmp_path: Path, models: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_colqwen2(tmp_path / "models" / "colqwen2", seed=7)
-    with Library(tmp_path / "lib", profile="words", models=models) as library:
-        library.ingest(scans, readers=1, image="colqwen2")
-        page_id = page_ids(library)[0]
-    with Library(tmp_path / "lib", models=tmp_path / "models") as library:
+    with ExitStack() as opened:
+        place: dict[str, Any] = {"folder": tmp_path / "lib"}
+        if tenant:
+            server = opened.enter_context(serving(tmp_path / "qdrant"))
+            place = {"folder": server.url, "pages": tmp_path / "pages", "tenant": tenant}
+        with Library(**place, profile="words", models=models) as library:
+            library.ingest(scans, readers=1, image="colqwen2")
+            page_id = page_ids(library)[0]
+        library = opened.enter_context(Library(**place, models=tmp_path / "models"))
         whole = library._files.image
         monkeypatch.setattr(library._files, "image", lambda id: b"damaged" if id == page_id else whole(id))
         assert [each.page for each in library.ingest(scans).failed] == [1]

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from qdrant_server import Server, serving
 
-from pagelens import ExitCode, Library
+from pagelens import ExitCode, Library, migrating
 from pagelens.errors import PagelensError, UsageError
 from pagelens.migrating import Migrated, migrate
 from pagelens.places import Place
 from pagelens.records import SparseVector
+from pagelens.settings import is_whole
 from pagelens.store.plan import Point, Schema, VectorSpec, Where
 from pagelens.store.points import SETTINGS
 
@@ -34,10 +35,12 @@ def running(tmp_path: Path) -> Iterator[Server]:
 
 
 def points_of(place: Place) -> dict[str, Point]:
+    """But for what is the place's own: how its page files are known."""
     store, _ = place.open()
     names = [spec.name for spec in store.schema().vectors]
     points = {point.id: point for point in store.scroll(Where(), names)}
     store.close()
+    points[SETTINGS] = Point(SETTINGS, {**points[SETTINGS].payload, "page_files": None})
     return points
 
 
@@ -147,7 +150,7 @@ def test_killed_and_run_again(running: Server, tmp_path: Path) -> None:
     assert kills == 4
     unfinished = points_of(target)
     assert 0 < len(unfinished) < 3000  # killed in the middle
-    assert SETTINGS not in unfinished
+    assert not is_whole(unfinished[SETTINGS])
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == ExitCode.DONE, done.stderr
     report = Migrated(**{k: v for k, v in json.loads(done.stdout).items() if k != "schema"})
@@ -155,6 +158,36 @@ def test_killed_and_run_again(running: Server, tmp_path: Path) -> None:
     assert 0 < report.points_written < 3000
     assert report.files_written == 0
     same_but_for_rounding(target, home)
+
+
+def test_an_unfinished_copy_is_opened_by_nobody(
+    small_library: Library,
+    small_office: Path,
+    running: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = small_library.place
+    server, folder = Place.of(running.url, tmp_path / "pages"), Place.of(tmp_path / "back.pagelens")
+    for copy in (server, folder):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(migrating, "_copy_points", interrupted)
+            migrate(home, copy)
+        where = (
+            ["--library", copy.url, "--pages", copy.pages] if copy.url else ["--library", str(copy.folder)]
+        )
+        for words in (["status"], ["pages"], ["check"], ["search", "rent"], ["ingest", str(small_office)]):
+            asked = subprocess.run([COMMAND, *words, *where], capture_output=True, text=True, check=False)
+            assert asked.returncode == ExitCode.USAGE, asked.stderr
+            assert "is an unfinished copy; run the same `pagelens migrate` again" in asked.stderr
+        with pytest.raises(UsageError, match="is itself an unfinished copy"):
+            migrate(copy, Place.of(tmp_path / "third.pagelens"))
+        assert migrate(home, copy).files_written == 0
+        same(copy, home)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def same_but_for_rounding(place: Place, other: Place) -> None:
@@ -201,6 +234,7 @@ def test_what_the_target_alone_has_is_no_copy(running: Server, tmp_path: Path) -
     with pytest.raises(UsageError, match="1 page files are at the target alone"):
         migrate(home, target)
     store.close()
+    assert is_whole(points_of(target)[SETTINGS])  # it is still the library it was
 
 
 def test_what_is_no_copy_gets_no_settings(running: Server, tmp_path: Path) -> None:

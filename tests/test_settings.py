@@ -13,6 +13,7 @@ from pagelens.store.points import SETTINGS
 
 FULL = Settings(
     home="/scans.pagelens",
+    page_files="0123456789abcdef",
     roots={"scans": "/scans"},
     profile="light",
     languages=("deu", "eng"),

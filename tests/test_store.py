@@ -372,6 +372,19 @@ def test_update_sets_what_it_carries_and_leaves_the_rest(store: Store, exact: Ex
     agree(store.query(queries(Where())), exact.query(queries(Where())))
 
 
+def test_vectors_are_stripped_of_some_points_alone(store: Store, exact: ExactStore) -> None:
+    fill(store, exact)
+    some = [PAGES[n].id for n in (1, 2, 30)] + [str(uuid.UUID(int=999))]
+    for each in (store, exact):
+        each.strip(some, ["text", "bm25"])
+        each.strip([], ["picture"])
+        each.strip([PAGES[4].id], [])
+    vectors = ["bm25", "picture", "text"]
+    same_points(list(store.scroll(Where(), vectors)), list(exact.scroll(Where(), vectors)))
+    store.optimize()
+    agree(store.query(queries(Where())), exact.query(queries(Where())))
+
+
 def test_upsert_replaces_whole_points(store: Store, exact: ExactStore) -> None:
     fill(store, exact)
     again = [page(n, seed=3) for n in range(20)] + [Point(PAGES[30].id, {"kind": "failure"})]

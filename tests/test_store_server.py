@@ -178,6 +178,12 @@ def test_no_server_is_said_soon(monkeypatch: pytest.MonkeyPatch) -> None:
         ServerStore("http://127.0.0.1:1")
 
 
+def test_a_slip_between_http_and_https_is_named(running: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PATIENCE_TO_OPEN", 0.5)
+    with pytest.raises(LibraryBusy, match="it speaks TLS, or say http://"):
+        ServerStore(running.url.replace("http:", "https:"))
+
+
 @pytest.mark.parametrize(
     ("url", "about"),
     [

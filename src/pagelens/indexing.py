@@ -21,6 +21,7 @@ from pagelens.errors import DocumentError
 from pagelens.ingest.pool import ReaderPool, Task
 from pagelens.ingest.reading import ReadSettings
 from pagelens.ingest.regions import signature as regions_signature
+from pagelens.looks import encoder_of
 from pagelens.metadata import Fields, timestamp
 from pagelens.records import Document, PageContent
 from pagelens.store.pages import PageFiles
@@ -340,7 +341,7 @@ class Ingest:
                     images[page.id] = self._image(f"{page.payload['doc_id']}#{page.payload['number']}")
             seen = [images[page.id] for page in stale]
             made = iter(looks.encode([each for each in seen if not isinstance(each, DocumentError)]))
-            points, failures, mended = [], [], []
+            points, failures, mended, bare = [], [], [], []
             for page, image in zip(stale, seen, strict=True):
                 found = image if isinstance(image, DocumentError) else next(made)
                 signatures[page.id][name] = looks.signature
@@ -348,9 +349,13 @@ class Ingest:
                 if isinstance(found, DocumentError):
                     failures.append(self._refusal(page.payload, file, name, found))
                     points.append(Point(page.id, payload))
+                    bare.append(page.id)
                 else:
                     mended.append(failure[page.id])
                     points.append(Point(page.id, payload, found))
+            # first, or the signature would vouch for what another model made
+            own = [spec.name for spec in self._store.schema().vectors if encoder_of(spec.name) == name]
+            self._store.strip(bare, own)
             self._store.update(points)
             self._store.upsert(failures)
             if gone := frozenset(mended).intersection(refused):
@@ -376,14 +381,19 @@ class Ingest:
     def _encode(self, pages: Sequence[Point], signatures: Mapping[str, dict[str, str]]) -> None:
         """Stored words to vectors, where those are stale; `signatures` as `_look`."""
         updates: dict[str, dict[str, Vector]] = {}
+        bare: dict[str, list[str]] = {}
         for name, encoder in self._encoders.items():
             stale = [p for p in pages if signatures[p.id].get(name) != encoder.signature]
             vectors = encoder.encode_pages([p.payload["text"] for p in stale])
             for page, vector in zip(stale, vectors, strict=True):
                 made = updates.setdefault(page.id, {})
                 signatures[page.id][name] = encoder.signature
-                if vector is not None:
+                if vector is None:
+                    bare.setdefault(name, []).append(page.id)
+                else:
                     made[name] = vector
+        for name, ids in bare.items():
+            self._store.strip(ids, [name])
         self._store.update([Point(id, {"signatures": signatures[id]}, made) for id, made in updates.items()])
         self._report.encoded += len(updates)
         self._replaced |= bool(updates)

@@ -23,7 +23,7 @@ from pagelens.calibration import CalibratedStage, Calibration, choose_calibratio
 from pagelens.errors import Missing, UsageError
 from pagelens.evidence import evidence, seen
 from pagelens.hits import Hit, Hits
-from pagelens.looks import LookSettings, encoder_of, vector_name
+from pagelens.looks import LookSettings, vector_name
 from pagelens.models import Models
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, choose
@@ -83,7 +83,8 @@ class Library:
         tenant: With a server: whose library this is, where several share the collection.
 
     Raises:
-        UsageError: what is there is no library, or one of another format, or the server cannot be used.
+        UsageError: what is there is no library, or one of another format, or an unfinished copy; the server
+            cannot be used; the page files are another library's.
         LibraryBusy: a process that does not answer holds it, or the server does not answer.
     """
 
@@ -106,7 +107,12 @@ class Library:
             choose(profile, models)  # a wrong name is said before anything is made
         self._store, self._files = self.place.open()
         self._loaded = Models(models, looking or Looking(), self._files)
-        self._declare()
+        try:
+            self._declare()
+            self._settings = Settings.read(self._store)
+        except BaseException:
+            self._store.close()
+            raise
 
     @property
     def folder(self) -> Path:
@@ -223,7 +229,6 @@ class Library:
         signatures |= {name: each.signature for name, each in looks.items()}
         before = self._settings.signatures
         kept = {name: made for name, made in before.items() if signatures.get(name, made) == made}
-        made_otherwise = before.keys() - kept.keys()
         self._save(
             signatures=kept,
             roots=planner.roots.as_dict(),
@@ -232,7 +237,6 @@ class Library:
             texts=plan.texts,
             looks={each.name: each.vectors for each in plan.looks},
         )
-        self._empty(made_otherwise - {"bm25"})  # which refuses nothing
         run.encode_stale(retry)
         reading = replace(plan.reading, regions=regions)
         made = {"image": reading.image_signature, "words": reading.words_signature(reading.ocr)}
@@ -896,15 +900,11 @@ class Library:
 
     # settings
 
-    @cached_property
-    def _settings(self) -> Settings:
-        return Settings.read(self._store)
-
     def _refresh(self) -> None:
         """Take up what another process has changed: a long-lived library is not alone."""
         now = Settings.read(self._store)
         if now != self._settings:
-            self.__dict__["_settings"] = now
+            self._settings = now
             self._forget()
 
     def _forget(self) -> None:
@@ -914,17 +914,10 @@ class Library:
     def _save(self, **changes: Any) -> None:
         self._refresh()  # only what is named changes
         home = str(self.place.folder) if self.place.folder else None
-        settings = replace(self._settings, home=home, **changes)
-        settings.write(self._store)
-        self.__dict__["_settings"] = settings
+        page_files = None if home else self._settings.page_files or self._files.claim()
+        self._settings = replace(self._settings, home=home, page_files=page_files, **changes)
+        self._settings.write(self._store)
         self._forget()
-
-    def _empty(self, encoders: Collection[str]) -> None:
-        """Take their vectors away: a page that the new model refuses must not keep those of the old."""
-        gone = [spec for spec in self._store.schema().vectors if encoder_of(spec.name) in encoders]
-        if gone and self.place.tenant is None:  # or they would go for every tenant
-            self._store.drop([spec.name for spec in gone])
-            self._store.declare(Schema(tuple(gone), {}))
 
     def _declare(self, fields: Mapping[str, FieldKind] = FIELDS) -> None:
         """Create the collection, or what it lacks of vectors and fields."""

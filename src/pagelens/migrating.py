@@ -1,14 +1,15 @@
 """A library copied from one place to another, with its vectors: nothing is read or encoded again.
 
 Each batch is written and read back before the next, and what is there already is only compared; so a copy
-that was killed goes on where it stopped. The settings go last: until then the copy is an empty library.
+that was killed goes on where it stopped. The settings say first that this is an unfinished copy, which nobody
+can open, and what they are last.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from pagelens.errors import PagelensError, UsageError
 from pagelens.places import Place
 from pagelens.records import SparseVector
+from pagelens.settings import being_copied, is_whole
 from pagelens.store.pages import PageFiles
 from pagelens.store.plan import Point, Storage, Store, Vector, Where
 from pagelens.store.points import SETTINGS
@@ -66,15 +68,25 @@ def migrate(
         settings = before.retrieve([SETTINGS])
         if not settings:
             raise UsageError(f"{source} is empty; there is nothing to copy")
+        if not is_whole(settings[0]):
+            raise UsageError(f"{source} is itself an unfinished copy; run its own migration again first")
         after, pages_after = target.open()
         try:
             after.declare(before.schema())
             _check_target(settings[0], before, after, target)
+            names, there = sorted(pages_before.names()), set(pages_after.names())
+            if strangers := there.difference(names):
+                raise UsageError(
+                    f"{len(strangers)} page files are at the target alone, such as {min(strangers)}: it is "
+                    "another library, or one that was changed since; name another target"
+                )
+            own = pages_after.claim() if target.folder is None else None
+            after.upsert([being_copied(own)])
             done = Migrated()
-            _copy_files(pages_before, pages_after, done, progress)
+            _copy_files(pages_before, pages_after, names, there, done, progress)
             _copy_points(before, after, done, progress)
             _check_counts(before, after, target)
-            after.upsert(settings)
+            after.upsert([Point(SETTINGS, {**settings[0].payload, "page_files": own})])
             after.optimize()
         finally:
             after.close()
@@ -88,23 +100,22 @@ def _check_target(settings: Point, before: Store, after: Store, target: Place) -
     cure = "name another target, or empty that one first"
     there = after.retrieve([SETTINGS])
     made = ("signatures", "languages", "ocr", "profile")
-    if there and any(there[0].payload.get(key) != settings.payload.get(key) for key in made):
-        raise UsageError(f"{target} is a library made otherwise; {cure}")
+    for each in filter(is_whole, there):
+        if any(each.payload.get(key) != settings.payload.get(key) for key in made):
+            raise UsageError(f"{target} is a library made otherwise; {cure}")
     own, others = ({each.id for each in store.scroll(Where(), payload=[])} for store in (before, after))
     if strangers := others - own:
         raise UsageError(f"{target} holds {counted(len(strangers), 'point')} of another library; {cure}")
 
 
 def _copy_files(
-    before: PageFiles, after: PageFiles, done: Migrated, progress: Callable[[int, int, str], None]
+    before: PageFiles,
+    after: PageFiles,
+    names: Sequence[str],
+    there: Collection[str],
+    done: Migrated,
+    progress: Callable[[int, int, str], None],
 ) -> None:
-    names = sorted(before.names())
-    there = set(after.names())
-    if strangers := there - set(names):
-        raise UsageError(
-            f"{len(strangers)} page files are at the target alone, such as {min(strangers)}: it is another "
-            "library, or one that was changed since; name another target"
-        )
     digests = hashlib.sha256()
     for name in names:
         data = before.read(name)

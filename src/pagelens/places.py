@@ -118,10 +118,33 @@ class Place:
         files = PageFiles(self.pages)
         files.check()
         store = self._connect()
-        if store.exists:
-            for settings in store.retrieve([SETTINGS], payload=["format"]):
+        try:
+            there = store.retrieve([SETTINGS], payload=["format", "page_files"]) if store.exists else []
+            for settings in there:
                 _check_format(str(self), settings.payload["format"])
+            self._check_pages(files, there[0].payload.get("page_files") if there else None)
+        except BaseException:
+            store.close()
+            raise
         return store, files
+
+    def _check_pages(self, files: PageFiles, own: str | None) -> None:
+        """A slip in the place of the page files would part a library, or mix it with another.
+
+        Raises:
+            UsageError: those there are not this library's.
+        """
+        owner = files.owner()
+        if own is None and not files.is_empty():
+            raise UsageError(
+                f"{self.pages} holds other files, and {self} has none yet; name an empty place for its page "
+                "files (--pages, pages=)"
+            )
+        if own is not None and owner != own:
+            there = "has no page files" if owner is None else "has the page files of another library"
+            raise UsageError(
+                f"{self.pages} {there}; name the place where those of {self} were written (--pages, pages=)"
+            )
 
     def _connect(self) -> ServerStore:
         from pagelens.store.server import ServerStore  # gRPC takes .2 s to import

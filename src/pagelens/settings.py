@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from pagelens.errors import UsageError
 from pagelens.looks import LookVectors, vector_name
 from pagelens.store.plan import Point, Store, VectorSpec
 from pagelens.store.points import FORMAT, SETTINGS
@@ -36,6 +37,8 @@ class Settings:
 
     home: str | None = None
     """Folder of the library when it was last written."""
+    page_files: str | None = None
+    """Of a library on a server: how its page files know it (`PageFiles.claim`)."""
     roots: Mapping[str, str] = field(default_factory=dict)
     """See `roots.Roots`."""
     profile: str | None = None
@@ -64,8 +67,17 @@ class Settings:
 
     @classmethod
     def read(cls, store: Store) -> Settings:
-        """Those of a library."""
+        """Those of a library.
+
+        Raises:
+            UsageError: it is an unfinished copy of another.
+        """
         points = store.retrieve([SETTINGS])
+        if not all(map(is_whole, points)):
+            raise UsageError(
+                "this library is an unfinished copy; run the same `pagelens migrate` again, it goes on where "
+                "it stopped"
+            )
         known = {each.name for each in fields(cls)}
         kept: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
@@ -81,3 +93,13 @@ class Settings:
         """Replace those of a library."""
         kept = {key: list(each) if isinstance(each, tuple) else each for key, each in asdict(self).items()}
         store.upsert([Point(SETTINGS, {"kind": "library", "format": FORMAT, **kept})])
+
+
+def being_copied(page_files: str | None) -> Point:
+    """The settings of a library while it is copied from another."""
+    return Point(SETTINGS, {"kind": "library", "format": FORMAT, "whole": False, "page_files": page_files})
+
+
+def is_whole(settings: Point) -> bool:
+    """Whether these are the settings of a library, and not of an unfinished copy."""
+    return bool(settings.payload.get("whole", True))
