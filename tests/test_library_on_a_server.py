@@ -163,7 +163,7 @@ def test_page_files_in_s3(running: Server, tmp_path: Path, monkeypatch: pytest.M
         path = write_pdf(tmp_path / "in" / "ferry.pdf", ["The ferry leaves at nine.", "It is blue."])
         with Library(running.url, "words", pages="s3://scans/pages", collection="s3") as library:
             assert not library.ingest(path, readers=1, regions=False).failed
-            assert len(bucket.find("scans/pages")) == 4
+            assert len(bucket.find("scans/pages")) == 5  # two a page, and whose they are
             [hit] = library.search("ferry")
             assert hit.open_image().size == (1240, 1755) and library.words(hit.page_id).text.startswith("The")
             assert list(library.check()) == []
@@ -171,7 +171,7 @@ def test_page_files_in_s3(running: Server, tmp_path: Path, monkeypatch: pytest.M
             bucket.rm(bucket.find("scans/pages")[0])
             assert [each.kind for each in library.check()] == ["damaged"]
             library.remove(path)
-            assert bucket.find("scans/pages", refresh=True) == []
+            assert bucket.find("scans/pages", refresh=True) == ["scans/pages/library.json"]
         with pytest.raises(UsageError, match="there is no scan; make it first"):
             Library(running.url, "words", pages="s3://scan/pages", collection="slip")
         assert bucket.ls("", refresh=True) == ["scans"]
