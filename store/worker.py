@@ -64,7 +64,8 @@ class Worker:
         with self._listen() as listener:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
             with self._user():
-                first.send_bytes(MESSAGES.pack(["ok", None]))
+                with contextlib.suppress(OSError):  # it was killed; others may be in by now
+                    first.send_bytes(MESSAGES.pack(["ok", None]))
                 self._serve(first)
             with self._left:
                 if self._users:

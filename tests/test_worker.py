@@ -37,6 +37,7 @@ from pagelens.store.client import PATIENCE_TO_LEAVE, EdgeStore
 from pagelens.store.edge import EdgeEngine
 from pagelens.store.meeting import MESSAGES, Address
 from pagelens.store.plan import ListQuery, Point, Schema, VectorSpec, Where
+from pagelens.store.worker import Worker
 
 SCHEMA = Schema((VectorSpec("text", "multi", 64),), {"kind": "keyword"})
 OPEN = """
@@ -206,6 +207,39 @@ def test_a_starter_killed_at_any_moment_leaves_no_worker(
     mentioned = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True).stdout
     left = [int(each.split()[0]) for each in mentioned.splitlines() if str(folder) in each]
     assert all(ends(each) for each in left)
+
+
+def test_a_starter_killed_before_it_is_told_ends_nobody_elses_work(folder: Path) -> None:
+    """The worker that it started has another user by then, whose call it must finish."""
+    folder.mkdir()
+    told, ended = threading.Event(), threading.Event()
+
+    class Killed:
+        def send_bytes(self, _: bytes) -> None:
+            told.wait()
+            raise BrokenPipeError
+
+        def recv_bytes(self) -> bytes:
+            raise EOFError
+
+        def close(self) -> None:
+            pass
+
+    def run() -> None:
+        Worker(folder).run(Killed())  # type: ignore[arg-type]
+        ended.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    while Address.of(folder) is None:
+        time.sleep(0.01)
+    second = EdgeStore(folder)
+    assert second._connection is not None
+    told.set()
+    second.declare(SCHEMA)
+    second.upsert([point(1)])
+    assert second.count(Where()) == 1 and not ended.is_set()
+    second._connection.close()  # without a goodbye, which the end of a worker's process answers
+    assert ended.wait(10)
 
 
 def test_twenty_processes_at_once_share_one_worker(
