@@ -330,7 +330,7 @@ class Ingest:
         """
         images: dict[str, PIL.Image.Image | DocumentError] = {}
         for name, looks in self._looks.items():
-            failure = {page.id: _refusal_id(page.payload, name) for page in pages}
+            failure = {p.id: _refusal_id(p.payload["doc_id"], p.payload["number"], name) for p in pages}
             stale = [
                 page
                 for page in pages
@@ -376,7 +376,7 @@ class Ingest:
     def _refusal(self, page: Mapping[str, Any], file: SeenFile, encoder: str, error: DocumentError) -> Point:
         """The record of a page that is there, without the vectors of a visual encoder."""
         payload = failure_payload(file, page["doc_id"], page["number"], "encode", error.reason)
-        return Point(_refusal_id(page, encoder), payload)
+        return Point(_refusal_id(page["doc_id"], page["number"], encoder), payload)
 
     def _encode(self, pages: Sequence[Point], signatures: Mapping[str, dict[str, str]]) -> None:
         """Stored words to vectors, where those are stale; `signatures` as `_look`."""
@@ -618,7 +618,7 @@ def forget_encoder(store: Store, encoder: str) -> None:
             left = {name: made for name, made in payload["signatures"].items() if name != encoder}
             points.append(Point(point.id, {"signatures": left}))
         elif payload["kind"] == "failure" and _refused(point):
-            gone |= {_refusal_id({**payload, "number": payload["page"]}, encoder)} & {point.id}
+            gone |= {_refusal_id(payload["doc_id"], payload["page"], encoder)} & {point.id}
     for start in range(0, len(points), BATCH):
         store.update(points[start : start + BATCH])
     if gone:
@@ -630,6 +630,6 @@ def _refused(failure: Point) -> bool:
     return bool(failure.payload["stage"] == "encode")
 
 
-def _refusal_id(page: Mapping[str, Any], encoder: str) -> str:
+def _refusal_id(doc_id: str, number: int, encoder: str) -> str:
     """Of a page, by whatever names its file goes."""
-    return point_id("failure", page["doc_id"], page["number"], encoder)
+    return point_id("failure", doc_id, number, encoder)

@@ -485,7 +485,7 @@ class Library:
         """
         self._refresh()
         names = self._ready_looks()
-        points = self._store.retrieve([page_point_id(page_id)], names, payload=False)
+        points = self._store.retrieve([page_point_id(page_id)], [*names], payload=False)
         looks = {
             name: np.atleast_2d(vector)
             for point in points
@@ -841,13 +841,13 @@ class Library:
         except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
             raise UsageError(f"{image} cannot be read as an image ({error})") from error
 
-    def _ready_looks(self) -> list[str]:
+    def _ready_looks(self) -> Collection[str]:
         """The visual encoders that can be asked.
 
         Raises:
             UsageError: there are some, and none can be.
         """
-        ready = [name for name in self._settings.looks if name in self._settings.signatures]
+        ready = self._settings.ready_looks
         if self._settings.looks and not ready:
             raise UsageError(f"{self._unfinished()}; until then looks cannot be asked")
         return ready

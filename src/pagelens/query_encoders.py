@@ -59,8 +59,7 @@ class QueryEncoders:
         """Visual encoders, by the names of their vectors."""
         return {
             name: QueryLooks(kept.late, partial(self._visual, name, kept))
-            for name, kept in self._settings.looks.items()
-            if name in self._settings.signatures
+            for name, kept in self._settings.ready_looks.items()
         }
 
     @cached_property

@@ -65,6 +65,11 @@ class Settings:
         """Further encoders whose vectors are not whole: no search asks them."""
         return tuple(name for name in (*self.looks, *self.texts) if name not in self.signatures)
 
+    @property
+    def ready_looks(self) -> Mapping[str, LookVectors]:
+        """The others among the visual ones."""
+        return {name: kept for name, kept in self.looks.items() if name in self.signatures}
+
     @classmethod
     def read(cls, store: Store) -> Settings:
         """Those of a library.

@@ -127,8 +127,7 @@ class Verdict(NamedTuple):
 def decide(signals: Signals, prefer: Preference | None = None) -> Verdict:
     """The rules, the first that fits decides."""
     decision, reason = _decision(signals, prefer)
-    signs = [sign for sign in _signs(signals, prefer, decision) if not sign.endswith(reason)]
-    return Verdict(decision, [reason, *signs])
+    return Verdict(decision, [reason, *_signs(signals, prefer, decision, reason)])
 
 
 def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, str]:
@@ -195,8 +194,8 @@ def _decision(s: Signals, prefer: Preference | None) -> tuple[Decision | None, s
     return "add", f"the reranker helps{fitted}: {lift}"
 
 
-def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> list[str]:
-    """What else speaks for or against a reranker, by its number."""
+def _signs(s: Signals, prefer: Preference | None, decision: Decision | None, reason: str) -> list[str]:
+    """What else than the reason speaks for or against a reranker, by its number."""
     found = []
     if s.absent >= ABSENT:
         found.append(
@@ -226,7 +225,7 @@ def _signs(s: Signals, prefer: Preference | None, decision: Decision | None) -> 
     if s.difference is not None and decision == "first stage":
         found.append(f"the reranker for its part: {_told(s.measure, s.difference, s.p)}")
     found += [_other(s.measure, name, lift) for name, lift in s.others.items()]
-    if s.first > GOOD_ENOUGH:
+    if s.first > GOOD_ENOUGH and reason != _enough(s):
         found.append(f"against: {_enough(s)}")
     if s.page_words is not None and s.page_words <= SHORT and s.question_words <= KEYWORDS:
         found.append(
