@@ -438,6 +438,19 @@ def test_progress_in_words() -> None:
     assert pace(Progress(done=1, total=1, files_left=0, failed=0), 2.0) == "1 of 1 page"
 
 
+def test_each_part_of_an_ingest_has_a_rate_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages looked at anew in an hour say nothing of how long the new ones will take to read."""
+    now = [0.0]
+    monkeypatch.setattr("pagelens.cli.talk.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(talk, "TELL", 0.0)
+    with talk.ingest_progress(quiet=False) as advance:
+        for now[0], done in ((3600.0, 10), (3601.0, 0), (3611.0, 10)):
+            advance(Progress(done, 20, 0, 0))
+    assert capsys.readouterr().err.splitlines()[-1] == "10 of 20 pages, 1.0/s, 10.0 s left"
+
+
 def test_progress_outside_a_terminal_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

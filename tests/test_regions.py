@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from pagelens import Library
 from pagelens.errors import UsageError
+from pagelens.indexing import Progress
 from pagelens.ingest import layout
 from pagelens.ingest.documents import open_document
 from pagelens.ingest.drawn import drawn_objects
@@ -435,8 +436,10 @@ def test_ingest_later_and_filter(tmp_path: Path, sample: Sample) -> None:
     with Library(tmp_path / "library", profile="words") as library:
         library.ingest(lease, readers=1, regions=False)
         assert library.status()["regions"] == {} and not any(page["regions"] for page in library.pages())
-        report = library.ingest(lease, readers=1)
+        told: list[Progress] = []
+        report = library.ingest(lease, readers=1, progress=told.append)
         assert report.unchanged == 1 and report.pages == 0
+        assert [(each.done, each.total) for each in told] == [(n, 4) for n in range(1, 5)]
         assert library.status()["signatures"]["regions"] == signature()
         later = {page["page_id"]: page["regions"] for page in library.pages()}
         hits = library.search("lease", has={"signature"})

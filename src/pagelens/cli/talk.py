@@ -28,9 +28,17 @@ TELL = 10.0
 @contextlib.contextmanager
 def ingest_progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Pages, rate, time left and failures of an ingest on standard error."""
-    started = time.monotonic()
+    started, before = time.monotonic(), 0
+
+    def advance(now: Progress) -> None:
+        nonlocal started, before
+        if now.done < before:  # what was there is made anew first, then files are read: each at its own rate
+            started = time.monotonic()
+        before = now.done
+        tell(now.done, now.total, pace(now, time.monotonic() - started))
+
     with meter(quiet) as tell:
-        yield lambda now: tell(now.done, now.total, pace(now, time.monotonic() - started))
+        yield advance
 
 
 def pace(now: Progress, seconds: float) -> str:
