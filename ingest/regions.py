@@ -23,7 +23,7 @@ from pagelens.ingest.signatures import find_written
 from pagelens.ingest.stamps import find_stamps
 from pagelens.records import NO_LAYOUT, Box, Page, PageContent, PageText, Region, Regions
 
-RULES = 3
+RULES = 4
 """Raised with any change to what is found; regions made by other rules are made again by the next ingest."""
 SECONDS = 10.0
 """A page may take; what was found until then is kept. Most take a fifth of a second, and layout two."""
@@ -131,12 +131,17 @@ def _with_figures(
     """The same with figures that the file or the ink tells of added, and those that are charts called so."""
     written = [each.box for each in found if each.kind in ("signature", "handwriting", "stamp")]
     other = written + [each.box for each in found if each.kind == "table"]  # a table is seen as both at times
+
+    def is_form(box: Box) -> bool:
+        return scanned and is_ruled(ink, box) and _likely(content, picture, box) <= SURELY
+
     figures = [
         each
         for each in found
         if each.kind == "figure"
         and not any(_same(each.box, box) for box in other)
         and kind_by_words(content.text.within(each.box), each.box) != "text"
+        and not is_form(each.box)
     ]
     taken = [each.box for each in figures] + other
     candidates = [
@@ -149,8 +154,7 @@ def _with_figures(
     if scanned and layout.problem():
         for box in drawn_areas(ink):
             kind = kind_by_words(content.text.within(box), box)
-            drawn = kind is None and (not is_ruled(ink, box) or _likely(content, picture, box) > SURELY)
-            if drawn or kind == "table":
+            if kind == "table" or (kind is None and not is_form(box)):
                 candidates.append(box)
     for box in candidates:
         if not any(_same(box, other) for other in taken):

@@ -51,7 +51,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 SIGNING = re.compile(
     r"(sign|signs|signed|signature|signatures|signatory|undersigned|sworn|notary|witness|sincerely|regards|"
     r"yours|truly|faithfully|submitted|by:|/s/|unterschrift|unterschriften|unterzeichnet|unterzeichner|"
-    r"gezeichnet|gez|grüßen|grüssen|hochachtungsvoll)",
+    r"gezeichnet|gez|grüßen|grüssen|grüße|grüsse|gruß|gruss|hochachtungsvoll)",
     re.IGNORECASE,
 )
 """Words that stand where people sign."""

@@ -21,7 +21,7 @@ from scipy import ndimage
 from pagelens import Library
 from pagelens.errors import UsageError
 from pagelens.indexing import Progress
-from pagelens.ingest import layout
+from pagelens.ingest import layout, regions
 from pagelens.ingest.documents import open_document
 from pagelens.ingest.drawn import drawn_objects
 from pagelens.ingest.figures import chart_likelihood, drawn_areas, kind_by_words
@@ -254,8 +254,18 @@ def form(rows: int = 7, columns: int = 4) -> tuple[PIL.Image.Image, tuple[Word, 
     return picture, tuple(words)
 
 
-def test_a_form_of_rules_is_no_figure(no_layout: None) -> None:
-    """By ink alone it is one drawing; a chart with its axes stays a chart."""
+@pytest.mark.parametrize("by_layout", [False, True])
+def test_a_form_of_rules_is_no_figure(
+    by_layout: bool, no_layout: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ink alone it is one drawing, and the layout model takes it for one; a chart with axes stays one."""
+
+    def layout_of(picture: PIL.Image.Image, page: Page) -> Iterator[tuple[str, Box, float]]:
+        yield from (("figure", box, 0.9) for box in drawn_areas(Ink(picture, page, words)))
+
+    if by_layout:
+        monkeypatch.setattr(layout, "problem", lambda: "")
+        monkeypatch.setattr(regions, "_layout", layout_of)
     picture, words = form()
     assert list(drawn_areas(Ink(picture, page_of(picture).page, words)))
     kinds = {each.kind for each in find_regions(page_of(picture, words)).regions}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from pagelens import UsageError
 from pagelens.evaluation.evaluate import evaluate
 from pagelens.evaluation.measures import measured
 from pagelens.evaluation.pipeline import Pipeline
-from pagelens.evaluation.runs import Question
+from pagelens.evaluation.runs import Question, digest
 from pagelens.records import Candidate, Query
+from pagelens.rerankers.evidence import Coefficients
 
 PAGES = {
     f"page-{n}": f"{title}\n\n{text}"
@@ -100,6 +102,22 @@ def test_a_corpus_is_read_once(tmp_path: Path, images: dict[str, bytes]) -> None
         pipeline.close()
     assert len([path for path in tmp_path.iterdir() if path.suffix == ".pagelens"]) == 1
     assert not list(tmp_path.glob("reading-*"))
+
+
+def test_questions_that_the_reranker_was_fitted_to_are_not_measured(
+    tmp_path: Path, images: dict[str, bytes]
+) -> None:
+    card = {"questions": [digest(QUERIES["q3"].upper())]}
+    replace(Coefficients.load(), card=card).save(tmp_path / "mine.json")
+    pipeline = Pipeline(tmp_path, "words", [f"{tmp_path / 'mine.json'}@50"])
+    pipeline.index(images.items())
+    with pytest.raises(
+        UsageError, match="no figure of rerank: the evidence reranker was fitted to 1 of these 6"
+    ):
+        pipeline.check_unseen("rerank", QUERIES.values())
+    pipeline.check_unseen("fused", QUERIES.values())
+    pipeline.check_unseen("rerank", ["of something else"])
+    pipeline.close()
 
 
 def test_candidates_that_are_given_are_the_only_ones(pipeline: Pipeline, images: dict[str, bytes]) -> None:

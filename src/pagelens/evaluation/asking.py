@@ -16,10 +16,11 @@ import numpy as np
 
 from pagelens import rules
 from pagelens.errors import UsageError
-from pagelens.evaluation.runs import Question, page_names, read_run, write_trec
+from pagelens.evaluation.runs import Question, digest, page_names, read_run, write_trec
 from pagelens.evaluation.significance import clusters
 from pagelens.evaluation.sweeping import Seen, read_seen
 from pagelens.ranking import Ranked, orders
+from pagelens.rerankers.evidence import EvidenceReranker
 from pagelens.searching import FUSED, Found, Step, is_list, stage_names
 from pagelens.store.points import page_point_id
 from pagelens.wording import counted
@@ -70,6 +71,11 @@ class Task:
     """What was left out and what is counted how, with numbers."""
 
     @property
+    def texts(self) -> list[str]:
+        """The questions in words."""
+        return [each.query for each in self.questions]
+
+    @property
     def documents(self) -> int:
         """How many groups of questions are independent."""
         return int(self.groups.max()) + 1
@@ -115,6 +121,13 @@ class Asked:
             question.id: [self.pages[id].name for id in order[: None if whole else DEPTH]]
             for question, order in zip(self.task.questions, orders, strict=True)
         }
+
+
+def fitted_to(steps: Iterable[Step], questions: Iterable[str]) -> int:
+    """How many of these questions, in words, some of the rerankers were fitted to."""
+    evidence = [each.reranker for each in steps if isinstance(each.reranker, EvidenceReranker)]
+    known = frozenset[str]().union(*(each.coefficients.fitted_to for each in evidence))
+    return sum(digest(each) in known for each in questions)
 
 
 def known_pages(library: Library, template: str) -> dict[str, Known]:

@@ -23,11 +23,10 @@ from pagelens.calibration import (
     signature_of,
 )
 from pagelens.errors import Missing, UsageError
-from pagelens.evaluation.asking import DEPTH, Known, Qrels, known_pages
+from pagelens.evaluation.asking import DEPTH, Known, Qrels, fitted_to, known_pages
 from pagelens.evaluation.runs import Question, of_copies
 from pagelens.evaluation.significance import clusters
 from pagelens.hits import SCHEMA
-from pagelens.rerankers.evidence import EvidenceReranker
 from pagelens.searching import Cascade, Step, stage_names
 from pagelens.wording import counted
 
@@ -184,7 +183,7 @@ def calibrate(
     if not judged:
         raise UsageError(f"nothing to calibrate on: {'; '.join(notes)}")
     examples = _examples(library, judged, told, pages, steps, progress)
-    if trained := _trained_on(steps, judged):
+    if trained := fitted_to(steps, [each.query for each in judged]):
         notes.append(
             f"the evidence reranker was fitted to {trained} of these questions: it is too sure of them, and "
             "so are the probabilities"
@@ -302,14 +301,6 @@ def _examples(
     )
     asked = np.array(questions, int)
     return Examples(np.array(scores, float), np.array(relevant, bool), asked, groups[asked])
-
-
-def _trained_on(steps: Sequence[Step], judged: Sequence[Question]) -> int:
-    known: set[str] = set()
-    for step in steps:
-        if isinstance(step.reranker, EvidenceReranker):
-            known |= step.reranker.coefficients.fitted_to
-    return sum(each.digest in known for each in judged)
 
 
 def _check(examples: Examples) -> None:

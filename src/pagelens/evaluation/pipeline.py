@@ -20,7 +20,7 @@ import PIL.Image
 
 from pagelens.calibration import signature_of
 from pagelens.errors import UsageError
-from pagelens.evaluation.asking import DEPTH, every_order, known_pages
+from pagelens.evaluation.asking import DEPTH, every_order, fitted_to, known_pages
 from pagelens.library import Library
 from pagelens.profiles import PROFILES, choose
 from pagelens.ranking import FUSION
@@ -139,6 +139,20 @@ class Pipeline:
         by_page = {page["page_id"]: ids[Path(page["path"]).stem] for page in library.pages()}
         self._corpus = Corpus(library, by_page)
         self._say(f"{counted(len(by_page), 'page')} in {folder}")
+
+    def check_unseen(self, stage: str, questions: Collection[str]) -> None:
+        """See that figures of a stage on these questions, in words, would say something.
+
+        Raises:
+            UsageError: it reranks, and a reranker was fitted to some of them.
+        """
+        assert self._corpus is not None, "index a corpus first"
+        steps = [] if stage in self._lists else self._corpus.library.steps(self._cascade)
+        if known := fitted_to(steps, questions):
+            raise UsageError(
+                f"no figure of {stage}: the evidence reranker was fitted to {known} of these "
+                f"{counted(len(questions), 'question')}; take coefficients that do not know them"
+            )
 
     def search(
         self, questions: Mapping[str, str], among: Mapping[str, Sequence[str]] | None = None

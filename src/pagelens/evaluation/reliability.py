@@ -10,9 +10,9 @@ import numpy as np
 
 from pagelens.calibration import Calibration, is_relative
 from pagelens.errors import Missing, UsageError
-from pagelens.evaluation.asking import Asked
+from pagelens.evaluation.asking import Asked, fitted_to
 from pagelens.evaluation.calibrating import Bin, Examples, binned, brier, expected_error, fit
-from pagelens.evaluation.second_stage import Reranking, fitted_to
+from pagelens.evaluation.second_stage import Reranking
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def reliability(asked: Asked, last: Reranking | None, kept: Calibration | None) 
         return Reliability("no probabilities: stored runs have no scores")
     if not last.seen:
         return Reliability(f"no probabilities: the scores of {last.stage} cannot be read back")
-    trained = fitted_to(last.step, asked.task)
+    trained = fitted_to([last.step], asked.task.texts)
     if trained and not last.held_out:
         return Reliability(
             f"no probabilities: {last.stage} was trained on {trained} of these questions, which are about "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pagelens.errors import UsageError
-from pagelens.evaluation.asking import DEPTH, Asked, Qrels, Run, Task
+from pagelens.evaluation.asking import DEPTH, Asked, Qrels, Run, fitted_to
 from pagelens.evaluation.fitting import FEWEST, Judged, out_of_fold
 from pagelens.evaluation.measures import measured, oracle
 from pagelens.evaluation.splitting import Split, split, split_sweep
@@ -24,7 +24,6 @@ from pagelens.evaluation.sweeping import (
     enough,
     skip_margin,
 )
-from pagelens.rerankers.evidence import EvidenceReranker
 from pagelens.searching import Step, stage_names
 from pagelens.store.points import page_point_id
 
@@ -74,21 +73,13 @@ def rerankings(asked: Asked) -> list[Reranking]:
         if stage.partition(":")[0] != "rerank":
             continue
         step = steps.get(stage)
-        trained = max(trained, 0 if step is None else fitted_to(step, asked.task))
+        trained = max(trained, 0 if step is None else fitted_to([step], asked.task.texts))
         seen = [each.seen[stage] for each in asked.answers if stage in each.seen]
         if held_out := stage + OUT_OF_FOLD in names:
             before = before + OUT_OF_FOLD if before + OUT_OF_FOLD in names else before
         whole = seen if len(seen) == len(asked.answers) else []
         found.append(Reranking(stage, before, step, whole, trained, held_out))
     return found
-
-
-def fitted_to(step: Step, task: Task) -> int:
-    """How many questions of a task its coefficients were fitted to, by their words."""
-    if not isinstance(step.reranker, EvidenceReranker):
-        return 0
-    known = step.reranker.coefficients.fitted_to
-    return sum(each.digest in known for each in task.questions)
 
 
 def hold_out(asked: Asked, searched: Sequence[Reranking]) -> list[Reranking]:
@@ -99,7 +90,7 @@ def hold_out(asked: Asked, searched: Sequence[Reranking]) -> list[Reranking]:
     """
     found: list[Reranking] = []
     for each in searched:
-        if each.step is not None and fitted_to(each.step, asked.task):
+        if each.step is not None and fitted_to([each.step], asked.task.texts):
             found.append(_weighed_anew(asked, each))
         elif found and found[-1].held_out and found[-1].seen:
             found.append(_following(found[-1], each))

@@ -113,6 +113,7 @@ class MtebSearch:
     ) -> Scores:
         """Query id -> page id -> score; at most 100 pages a query, as everywhere in pagelens."""
         key = (task_metadata.name, hf_split, hf_subset)
+        self._shared.pipeline.check_unseen(self._stage, queries["text"])
         found = self._shared.search(key, queries, top_ranked)[self._stage]
         return {id: dict(list(pages.items())[:top_k]) for id, pages in found.items()}
 
@@ -177,6 +178,7 @@ class VidorePipeline:
     def search(self, query_ids: Sequence[str], queries: Sequence[str]) -> Scores:
         """Query id -> page id -> score."""
         questions = dict(zip(map(str, query_ids), queries, strict=True))
+        self._pipeline.check_unseen(self._stage, queries)
         return self._pipeline.search(questions)[self._stage]
 
 
