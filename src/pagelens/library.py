@@ -10,26 +10,24 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pagelens import inventory
 from pagelens.calibration import CalibratedStage, Calibration, choose_calibration, keep_likely
-from pagelens.errors import Missing, UsageError
-from pagelens.evidence import evidence, seen
-from pagelens.hits import Hit, Hits
+from pagelens.errors import UsageError
+from pagelens.hits import Hits
 from pagelens.looks import LookSettings, vector_name
 from pagelens.models import Models
 from pagelens.places import Place
 from pagelens.profiles import PROFILES, choose
 from pagelens.query_encoders import QueryEncoders
 from pagelens.ranking import FUSION, OTHER, Ranked, falling
-from pagelens.records import NO_LAYOUT, Candidate, Page, PageText, Query, SparseVector
+from pagelens.records import NO_LAYOUT, Candidate, PageText, Query, SparseVector
 from pagelens.rerankers import FAMILIES, Looking
 from pagelens.rerankers.evidence import Coefficients, EvidenceReranker
 from pagelens.roots import Roots
@@ -48,15 +46,15 @@ from pagelens.searching import (
     parse_cascade,
 )
 from pagelens.settings import Settings
+from pagelens.showing import Showing
 from pagelens.store.plan import FieldKind, Point, Schema, Vector, VectorSpec, Where, check_points
 from pagelens.store.points import FIELDS, files_of, page_point_id
-from pagelens.things import known, named, shown
+from pagelens.things import known, named
 
 if TYPE_CHECKING:
     import PIL.Image
 
     from pagelens.checking import Finding
-    from pagelens.encoders.heatmap import Heatmap
     from pagelens.encoders.visual import VisualEncoder
     from pagelens.estimating import Estimate
     from pagelens.indexing import Failure, Progress, Report
@@ -466,7 +464,9 @@ class Library:
         if min_probability is not None:
             keep_likely(found, likely, min_probability)
         asked = (filter or {}).get("has", ())
-        hits = self._hits(found, likely, named(query).union([asked] if isinstance(asked, str) else asked))
+        hits = self._showing.hits(
+            found, likely, named(query).union([asked] if isinstance(asked, str) else asked)
+        )
         notes = list(found.notes)
         if has and "layout" not in (made := self._settings.signatures.get("regions", "")):
             notes.append("regions of these pages were not looked for: `pagelens ingest` does")
@@ -478,7 +478,7 @@ class Library:
             notes.append(f"{unfinished}; this answer is without")
         if query and hits and not any(hit.evidence for hit in hits):
             notes.append("no page found holds a word of the question: read with care")
-        hits = [self._seen(hit, found, query if image is None else "") for hit in hits]
+        hits = [self._showing.seen(hit, found, query if image is None else "") for hit in hits]
         return Hits(query, self._profile_name, tuple(hits), found.timings, found.reranked, tuple(notes))
 
     def similar(self, page_id: str, k: int = 10, filter: Mapping[str, Any] | None = None) -> Hits:
@@ -502,7 +502,7 @@ class Library:
             raise UsageError(f"page {page_id} {what}; {cure}")
         found = self._searcher.search(Query("", dict(filter or {})), k + 1, look=looks)
         found.order = [each for each in found.order if each.id != points[0].id][:k]
-        hits = [self._seen(hit, found, "") for hit in self._hits(found)]
+        hits = [self._showing.seen(hit, found, "") for hit in self._showing.hits(found)]
         return Hits(f"pages that look like {page_id}", self._profile_name, tuple(hits), found.timings, {}, ())
 
     def rank(
@@ -701,6 +701,11 @@ class Library:
     def _encoders(self) -> QueryEncoders:
         return QueryEncoders(self._settings, self._loaded)
 
+    @cached_property
+    def _showing(self) -> Showing:
+        looks = self._encoders.looks
+        return Showing(self._searcher, looks, self._store, self._files, self._settings.languages)
+
     def _planner(self, say: Callable[[str], None]) -> Planner:
         """With the profile asked for; `auto` keeps the one a library was made with."""
         from pagelens.planning import Planner
@@ -797,33 +802,6 @@ class Library:
             return None
         return choose_calibration(kept, self.steps(rerank), needed, filtered)
 
-    def _hits(
-        self,
-        found: Found,
-        likely: Mapping[str, float] = MappingProxyType({}),
-        kinds: Collection[str] = (),
-    ) -> list[Hit]:
-        """Pages with what is shown of them: regions of these kinds, then passages."""
-        languages = self._settings.languages
-        hits = []
-        for page, candidate in zip(found.order, self._searcher.candidates(found.order), strict=True):
-            if candidate is None:
-                continue  # removed since the lists were asked
-            text = self.words(candidate.page.page_id)
-            hits.append(
-                Hit(
-                    candidate.page,
-                    candidate.path,
-                    page.score,
-                    dict(page.stages),
-                    shown(candidate.regions, kinds) + evidence(text, found.weights, languages, page.passage),
-                    candidate.text,
-                    likely.get(page.id),
-                    open_image=candidate.read_image,
-                )
-            )
-        return hits
-
     def _picture(self, image: str | os.PathLike[str] | PIL.Image.Image) -> PIL.Image.Image:
         """An image to ask with.
 
@@ -862,40 +840,6 @@ class Library:
         made = "is" if len(names) == 1 else "are"
         return f"{', '.join(names)} {made} not whole yet: `pagelens ingest` goes on with it" if names else ""
 
-    def _seen(self, hit: Hit, found: Found, query: str) -> Hit:
-        """A hit that says where it looks like the question, where a visual encoder can."""
-        late = [name for name in found.looks if self._encoders.looks[name].late and name in hit.stages]
-        if not late:
-            return hit
-        look = partial(self._heatmap, hit.record, late[0], found.looks[late[0]], query)
-        if hit.evidence:
-            return replace(hit, look=look)
-        try:
-            return replace(hit, look=look, evidence=seen(look(None), self.words(hit.page_id)))
-        except (Missing, UsageError):  # the encoder does not say where, or is not needed but for this
-            return replace(hit, look=look)
-
-    def _heatmap(self, page: Page, name: str, rows: np.ndarray, query: str, word: str | None) -> Heatmap:
-        """Of one word of the question, or of all."""
-        import PIL.Image
-
-        from pagelens.encoders.heatmap import Heatmap, similarities
-
-        [point] = self._store.retrieve([page_point_id(page.page_id)], [name], payload=False)
-        encoder = self._encoders.looks[name].encoder
-        grid = encoder.grid(*PIL.Image.open(BytesIO(self._files.image(page.page_id))).size)
-        if not grid:
-            raise UsageError(f"{encoder.name} does not say where its patches lie; it has no heat map")
-        words = encoder.words(query) if query else []
-        if word is not None and word not in [each for each, _ in words]:
-            known = ", ".join(each for each, _ in words) or "no words"
-            raise UsageError(f"the question has no word {word!r}; it has {known}")
-        chosen = [row for each, own in words if word in (None, each) for row in own]
-        patches = point.vectors[name]
-        assert isinstance(patches, np.ndarray)
-        values = similarities(rows[chosen] if chosen else rows, patches, grid).mean(axis=0)
-        return Heatmap(page, values)
-
     def _documents(self) -> list[Point]:
         return list(self._store.scroll(Where({"kind": "document"})))
 
@@ -912,7 +856,7 @@ class Library:
             self._forget()
 
     def _forget(self) -> None:
-        for made_of_settings in ("_searcher", "_encoders"):
+        for made_of_settings in ("_searcher", "_encoders", "_showing"):
             self.__dict__.pop(made_of_settings, None)
 
     def _save(self, **changes: Any) -> None:
