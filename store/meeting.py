@@ -18,7 +18,8 @@ MESSAGES = wire.Format(ListQuery, Point, Range, Schema, Scored, SparseVector, Ve
 def meeting_place(folder: Path) -> Path:
     """A folder of the library that its owner alone may enter; made when missing.
 
-    It holds `lock`, taken while joining; `address.json`, while a worker listens; `log`, what it printed.
+    It holds `lock`, taken while joining; `owner`, taken by a worker as long as it lives; `address.json`,
+    while it listens; `log`, what it printed.
     """
     place = folder / "worker"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ The worker ends with its last user, however that one ended: the kernel closes a 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import signal
@@ -21,10 +22,11 @@ from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
+from typing import IO
 
 from pagelens.errors import LibraryBusy, PagelensError, UsageError
 from pagelens.store.edge import EdgeEngine
-from pagelens.store.meeting import MESSAGES, Address
+from pagelens.store.meeting import MESSAGES, Address, meeting_place
 
 CALLS = frozenset(
     {
@@ -52,7 +54,7 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._engine = _own(folder / "points")
+        self._lock, self._engine = _own(folder)
         self._key = secrets.token_bytes(32)
         self._turn = threading.Lock()
         self._users = 0
@@ -73,6 +75,7 @@ class Worker:
                 self._left.wait_for(lambda: self._users == 0)
                 self._ended = True
         self._engine.close()  # last: the next worker waits for it
+        self._lock.close()
 
     @contextlib.contextmanager
     def _listen(self) -> Iterator[Listener]:
@@ -162,15 +165,24 @@ def _told(error: Exception) -> list[object]:
             return ["RuntimeError", f"{type(error).__name__}: {error}"]
 
 
-def _own(folder: Path) -> EdgeEngine:
-    """The engine, as soon as a worker that is just ending lets go of it."""
+def _own(folder: Path) -> tuple[IO[str], EdgeEngine]:
+    """The engine, as soon as a worker that is just ending lets go of it, and the lock that makes it ours.
+
+    Edge's own lock is not enough: it comes after a new shard's first files, and who loads the shard meanwhile
+    takes what is half made for refuse and removes it.
+    """
+    lock = (meeting_place(folder) / "owner").open("w")
     until = time.monotonic() + HANDOVER
     while True:
         try:
-            return EdgeEngine(folder)
-        except LibraryBusy:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock, EdgeEngine(folder / "points")
+        except (BlockingIOError, LibraryBusy) as error:
             if time.monotonic() > until:
-                raise
+                lock.close()
+                raise LibraryBusy(
+                    f"{folder} is open in a process that cannot be joined from here; end that first"
+                ) from error
             time.sleep(0.05)
 
 
@@ -187,6 +199,8 @@ def main() -> None:
     """Own the library, or tell the first user what is in the way."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder, first = Path(sys.argv[1]), Connection(int(sys.argv[2]))
+    if first.poll():  # who started it has said nothing yet, so it was killed
+        return
     try:
         Worker(folder).run(first)
     except Exception as error:

@@ -32,7 +32,7 @@ from made import fill
 import pagelens
 from pagelens import wire
 from pagelens.errors import LibraryBusy, PagelensError, UsageError
-from pagelens.store import client
+from pagelens.store import client, worker
 from pagelens.store.client import PATIENCE_TO_LEAVE, EdgeStore
 from pagelens.store.edge import EdgeEngine
 from pagelens.store.meeting import MESSAGES, Address
@@ -240,6 +240,29 @@ def test_a_starter_killed_before_it_is_told_ends_nobody_elses_work(folder: Path)
     assert second.count(Where()) == 1 and not ended.is_set()
     second._connection.close()  # without a goodbye, which the end of a worker's process answers
     assert ended.wait(10)
+
+
+def test_a_library_that_holds_nothing_yet_has_one_worker_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edge locks a shard only once it is made: a second worker would remove what the first is just making."""
+    monkeypatch.setattr(worker, "HANDOVER", 0.2)
+    folder.mkdir()
+    first = Worker(folder)
+    with pytest.raises(LibraryBusy, match="cannot be joined from here"):
+        Worker(folder)
+    first._lock.close()
+    Worker(folder)._lock.close()
+
+
+def test_a_worker_whose_starter_is_gone_touches_nothing(folder: Path) -> None:
+    folder.mkdir()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.close()
+        command = [sys.executable, "-m", "pagelens.store.worker", str(folder), str(theirs.fileno())]
+        subprocess.run(command, pass_fds=[theirs.fileno()], check=True, timeout=60)
+    assert list(folder.iterdir()) == []
 
 
 def test_twenty_processes_at_once_share_one_worker(
