@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -16,7 +16,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from pagelens.backbones.batches import LOOK, Batches
+from pagelens.backbones.batches import THREADS, Batches
+from pagelens.backbones.images import rgb
 from pagelens.errors import DocumentError, UsageError
 
 Grid: TypeAlias = tuple[tuple[int, int], ...]
@@ -25,8 +26,6 @@ page: a model that cuts it into tiles and then looks at all of it once more has 
 
 MAX_QUERY = 512
 """Tokens of a question: every one of them is compared with every patch."""
-THREADS = 8
-"""That prepare images."""
 
 
 class Patches(NamedTuple):
@@ -111,20 +110,20 @@ class VisualEncoder:
                 vectors are not numbers; `page` is the image's place in `images`.
         """
         found: list[Tensor | None] = [None] * len(images)
-        tokens = [LOOK * self._model.tokens(*image.size) for image in images]
-        order = sorted(range(len(images)), key=tokens.__getitem__)
-        with ThreadPoolExecutor(
-            THREADS
-        ) as threads:  # the device looks at a batch while they prepare the next
-            prepared = {place: threads.submit(self._prepare, place, images[place]) for place in order}
 
-            def work(places: Sequence[int]) -> None:
-                seen = self._model.look([prepared[place].result() for place in places])
-                for place, rows in zip(places, seen, strict=True):
-                    found[place] = rows.float().cpu()
+        def work(batch: Sequence[tuple[int, Future[Any]]]) -> None:
+            seen = self._model.look([coming.result() for _, coming in batch])
+            for (place, _), rows in zip(batch, seen, strict=True):
+                found[place] = rows.float().cpu()
 
-            for batch in self.batches.of(order, tokens.__getitem__):
-                for lost in self.batches.halving(work, batch):
+        with ThreadPoolExecutor(THREADS) as threads:
+            for batch in self.batches.ahead(
+                range(len(images)),
+                lambda place: self._model.tokens(*images[place].size),
+                lambda place: self._prepare(place, images[place]),
+                threads,
+            ):
+                for lost, _ in self.batches.halving(work, batch):
                     raise DocumentError("encode", f"memory does not hold it beside {self.name}", lost)
         return [self._patches(place, *image.size, found[place]) for place, image in enumerate(images)]
 
@@ -176,7 +175,7 @@ class VisualEncoder:
 
     def _prepare(self, place: int, image: PIL.Image.Image) -> Any:
         try:
-            return self._model.prepare(image if image.mode == "RGB" else image.convert("RGB"))
+            return self._model.prepare(rgb(image))
         except (DocumentError, OSError, ValueError) as error:
             raise DocumentError("encode", f"{self.name} takes no such image: {error}", place) from error
 

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -21,7 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from pagelens.backbones.batches import LOOK, Batches
+from pagelens.backbones.batches import THREADS, Batches
 from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision
 from pagelens.backbones.qwen_vl import Prefix
 from pagelens.errors import DocumentError, UsageError
@@ -37,14 +37,10 @@ Question: TypeAlias = Query | str | PIL.Image.Image
 
 DPI = 150.0
 """Of stored page images: what a page's size in pixels is guessed from before its image is opened."""
-AHEAD = 32
-"""Images prepared before the device has come to them; each takes up to 31 MB."""
 WINDOW = 128
 """Pages whose features are loaded or computed, and held in memory, at a time."""
 RESUMED = 10
 """As many times the tokens go together where the beginning of a prompt is kept: little is computed then."""
-THREADS = 8
-"""That read features and prepare images."""
 UNTRIED = 4
 """Pages begun together within a budget while a part of the work, as loading features, was never measured."""
 CALIBRATION = 0.25
@@ -483,17 +479,14 @@ class VisionLanguageReranker:
                     self._store(task, for_good)
             yield there
         yield [task for task in tasks if not task.side.open]
-        new = sorted(
-            (task for task in tasks if task.side.open and not task.stored), key=lambda task: task.tokens
-        )
-        coming: dict[int, Future[None]] = {}
-        ahead = iter(new)
-        for batch in self._batches.of(new, lambda task: LOOK * task.tokens):
-            for task in itertools.islice(ahead, max(AHEAD, len(batch)) - len(coming)):
-                coming[id(task)] = threads.submit(self._prepare, task, size)
-            with self._costs.timed("prepare", len(batch)):
-                for task in batch:
-                    coming.pop(id(task)).result()
+        new = [task for task in tasks if task.side.open and not task.stored]
+        for ahead in self._batches.ahead(
+            new, lambda task: task.tokens, lambda task: self._prepare(task, size), threads
+        ):
+            with self._costs.timed("prepare", len(ahead)):
+                for _, coming in ahead:
+                    coming.result()
+            batch = [task for task, _ in ahead]
             self._compute([task for task in batch if task.pixels is not None], size, for_good)
             yield batch
 

@@ -270,9 +270,7 @@ class EdgeEngine:
             yield
         except Exception as error:
             if "WouldBlock" in str(error):
-                raise LibraryBusy(
-                    f"{self._folder} is open in a process that cannot be joined from here; end that first"
-                ) from error
+                raise open_elsewhere(self._folder) from error
             if f"os error {errno.ENOSPC}" in str(error):
                 raise _full(str(error)) from error
             raise
@@ -292,6 +290,11 @@ def _part(path: Path) -> str:
     if folder.startswith("payload_"):
         return "payload"
     return "wal" if path.parts[0] == "wal" else "points"
+
+
+def open_elsewhere(folder: Path) -> LibraryBusy:
+    """What is raised where another process owns a folder."""
+    return LibraryBusy(f"{folder} is open in a process that cannot be joined from here; end that first")
 
 
 def _full(what: str) -> OSError:

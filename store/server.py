@@ -246,15 +246,15 @@ class ServerStore:
 
     def strip(self, ids: Sequence[str], vectors: Sequence[str]) -> None:
         """See `Store`."""
-        chosen = grpc.PointsSelector(filter=self._filter(Where(ids=frozenset(ids))))
+        if not (ids and vectors):
+            return
         request = grpc.DeletePointVectors(
             collection_name=self._name,
             wait=True,
-            points_selector=chosen,
+            points_selector=grpc.PointsSelector(filter=self._filter(Where(ids=frozenset(ids)))),
             vectors=grpc.VectorsSelector(names=vectors),
         )
-        if ids and vectors:
-            self._server.call(self._points.DeleteVectors, request)
+        self._server.call(self._points.DeleteVectors, request)
 
     def delete(self, where: Where) -> None:
         """See `Store`."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from pagelens.errors import LibraryBusy, PagelensError, UsageError
-from pagelens.store.edge import EdgeEngine
+from pagelens.store.edge import EdgeEngine, open_elsewhere
 from pagelens.store.meeting import MESSAGES, Address, meeting_place
 
 CALLS = frozenset(
@@ -180,9 +180,7 @@ def _own(folder: Path) -> tuple[IO[str], EdgeEngine]:
         except (BlockingIOError, LibraryBusy) as error:
             if time.monotonic() > until:
                 lock.close()
-                raise LibraryBusy(
-                    f"{folder} is open in a process that cannot be joined from here; end that first"
-                ) from error
+                raise open_elsewhere(folder) from error
             time.sleep(0.05)
 
 

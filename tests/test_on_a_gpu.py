@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_vision_language import PAGES, QUESTIONS, checkpoints, content, straight
+from test_vision_language import LEVELS, PAGES, QUESTIONS, checkpoints, content, straight
 from test_visual import LATE, SINGLE, folders
 from test_visual import PAGES as IMAGES
 from test_visual import QUESTIONS as ASKED
@@ -28,7 +29,6 @@ pytestmark = [
 ]
 
 __all__ = ["checkpoints", "folders"]  # fixtures of the tests on the CPU
-LEVELS = [("jina-m0", "vision"), ("jina-m0", "prefix"), ("nemotron-vl", "vision"), ("qwen3-vl-2b", "vision")]
 
 
 @pytest.fixture(autouse=True)
@@ -110,17 +110,12 @@ def test_memory_that_runs_out_is_gone_on_with(
     assert "memory ran out" in caplog.text
 
 
-class _at_most:
+@contextlib.contextmanager
+def _at_most(size: int) -> Iterator[None]:
     """So many bytes of the device for this process."""
-
-    def __init__(self, size: int) -> None:
-        self.share = size / torch.cuda.get_device_properties(0).total_memory
-
-    def __enter__(self) -> None:
-        torch.cuda.set_per_process_memory_fraction(self.share)
-
-    def __exit__(self, *_: object) -> None:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.set_per_process_memory_fraction(size / torch.cuda.get_device_properties(0).total_memory)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def test_weights_too_large_for_the_device_are_shared_with_the_cpu(

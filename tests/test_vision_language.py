@@ -38,6 +38,7 @@ pytestmark = [
 
 
 FAMILIES = ("jina-m0", "nemotron-vl", "qwen3-vl-2b")
+LEVELS = [("jina-m0", "vision"), ("jina-m0", "prefix"), ("nemotron-vl", "vision"), ("qwen3-vl-2b", "vision")]
 QUESTIONS = ("What is the rent?", "  \n\nno leading space is lost", "yes")
 DOC = "0123456789abcdef"
 
@@ -127,10 +128,7 @@ def test_a_question_may_be_an_image(
         loaded("nemotron-vl").score(asked, pages)
 
 
-@pytest.mark.parametrize(
-    ("name", "level"),
-    [("jina-m0", "vision"), ("jina-m0", "prefix"), ("nemotron-vl", "vision"), ("qwen3-vl-2b", "vision")],
-)
+@pytest.mark.parametrize(("name", "level"), LEVELS)
 @pytest.mark.parametrize("stored", ["in memory", "as files"])
 def test_every_level_gives_the_same_numbers(
     name: str, level: Any, stored: str, checkpoints: Mapping[str, Path], tmp_path: Path

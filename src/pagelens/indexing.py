@@ -353,9 +353,9 @@ class Ingest:
                 else:
                     mended.append(failure[page.id])
                     points.append(Point(page.id, payload, found))
-            # first, or the signature would vouch for what another model made
-            own = [spec.name for spec in self._store.schema().vectors if encoder_of(spec.name) == name]
-            self._store.strip(bare, own)
+            if bare:  # first, or the signature would vouch for what another model made
+                own = [spec.name for spec in self._store.schema().vectors if encoder_of(spec.name) == name]
+                self._store.strip(bare, own)
             self._store.update(points)
             self._store.upsert(failures)
             if gone := frozenset(mended).intersection(refused):

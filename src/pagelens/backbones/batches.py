@@ -1,9 +1,12 @@
-"""As many items computed together as memory holds."""
+"""As many items computed together as memory holds, and the next ones prepared meanwhile."""
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 import torch
@@ -11,12 +14,17 @@ import torch
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Ready = TypeVar("Ready")
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 8192}
 """Tokens computed together at most, padding counted; halved whenever memory runs out. Ten pages or so keep a
 large GPU busy, and while it is the next ones can be prepared."""
 LOOK = 2
 """What a token of an image counts when the vision tower works, which has four patches to it."""
+THREADS = 8
+"""That prepare images, and read what is kept of pages."""
+AHEAD = 32
+"""Images prepared before the device has come to them; each takes up to 31 MB."""
 
 
 class Batches:
@@ -42,6 +50,31 @@ class Batches:
             batch.append(item)
         if batch:
             yield batch
+
+    def ahead(
+        self,
+        items: Iterable[Item],
+        tokens: Callable[[Item], int],
+        prepare: Callable[[Item], Ready],
+        threads: Executor,
+    ) -> Iterator[list[tuple[Item, Future[Ready]]]]:
+        """Batches for the vision tower, each item with what `prepare` makes of it.
+
+        The threads prepare the items of the next batches while the caller has the device busy with this one.
+
+        Args:
+            items: Images, in any order.
+            tokens: Of one.
+            prepare: Called in a thread.
+            threads: `THREADS` are enough.
+        """
+        ordered = sorted(items, key=tokens)
+        waiting = iter(ordered)
+        coming: deque[Future[Ready]] = deque()
+        for batch in self.of(ordered, lambda item: LOOK * tokens(item)):
+            more = itertools.islice(waiting, max(AHEAD, len(batch)) - len(coming))
+            coming.extend(threads.submit(prepare, item) for item in more)
+            yield [(item, coming.popleft()) for item in batch]
 
     def halving(self, work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> list[Item]:
         """`work` on all items at once, or on halves while memory holds no more; the items it never held."""

@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaModel, PretrainedConfig, PreTrainedMo
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 
 from pagelens.backbones.checkpoints import load_model, read_config
+from pagelens.backbones.images import rgb
 from pagelens.backbones.prompts import Prompt, PromptTokenizer, Vision, left_padded
 from pagelens.errors import Missing
 
@@ -106,7 +107,7 @@ class NemotronVL:
 
     def prepare(self, image: PIL.Image.Image, tiles: int) -> Tiles:
         """An image resized to whole tiles and cut up, row by row; of several the last is the whole image."""
-        image = image if image.mode == "RGB" else image.convert("RGB")
+        image = rgb(image)
         columns, rows = tiling(image.width, image.height, tiles, self.side)
         large = image.resize((columns * self.side, rows * self.side))  # bicubic, Pillow's default and theirs
         boxes = [

@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
+from pagelens.backbones.images import rgb
 from pagelens.backbones.prompts import Part, Prompt, PromptTokenizer, Vision, left_mask, left_padded
 from pagelens.errors import DocumentError, Missing
 
@@ -106,7 +107,7 @@ class QwenVL:
         low, high = pixels
         try:
             made = self._images(
-                images=[image if image.mode == "RGB" else image.convert("RGB")],
+                images=[rgb(image)],
                 size={"shortest_edge": low, "longest_edge": high},
                 return_tensors="np",
             )
